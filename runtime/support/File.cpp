@@ -1,0 +1,234 @@
+//===- File.cpp - Mapped files and atomic output ----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "runtime/support/File.h"
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace retort {
+namespace {
+
+Status ioError(const std::string &path, const char *what) {
+  int e = errno;
+  Code code = e == ENOENT ? Code::NotFound : Code::Io;
+  return Status::error(code,
+                       path + ": cannot " + what + ": " + std::strerror(e));
+}
+
+/// Paths that a signal handler must remove. Fixed storage, because a handler
+/// may neither allocate nor take a lock.
+constexpr int kMaxOutputs = 16;
+constexpr size_t kMaxPath = 4096;
+char outputPaths[kMaxOutputs][kMaxPath];
+std::atomic<int> outputState[kMaxOutputs]; // 0 free, 1 being set, 2 live
+
+int registerOutput(const std::string &path) {
+  if (path.size() >= kMaxPath)
+    return -1;
+  for (int i = 0; i < kMaxOutputs; ++i) {
+    int expected = 0;
+    if (!outputState[i].compare_exchange_strong(expected, 1))
+      continue;
+    std::memcpy(outputPaths[i], path.c_str(), path.size() + 1);
+    outputState[i].store(2);
+    return i;
+  }
+  return -1;
+}
+
+void unregisterOutput(int slot) {
+  if (slot >= 0)
+    outputState[slot].store(0);
+}
+
+/// Closes a descriptor at the end of a scope.
+struct FdCloser {
+  int fd;
+  ~FdCloser() { ::close(fd); }
+};
+
+Result<int> openRegular(const std::string &path, uint64_t &size) {
+  int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0)
+    return ioError(path, "open");
+  struct stat st;
+  if (::fstat(fd, &st) != 0) {
+    Status s = ioError(path, "stat");
+    ::close(fd);
+    return s;
+  }
+  if (!S_ISREG(st.st_mode)) {
+    ::close(fd);
+    return Status::error(Code::InvalidArgument,
+                         path + ": expected a regular file" +
+                             (S_ISDIR(st.st_mode) ? ", found a directory" : ""));
+  }
+  size = static_cast<uint64_t>(st.st_size);
+  return fd;
+}
+
+} // namespace
+
+Result<MappedFile> MappedFile::open(const std::string &path) {
+  uint64_t size = 0;
+  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, size));
+  FdCloser closer{fd};
+  MappedFile file;
+  if (size == 0)
+    return file;
+  void *p = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
+  if (p == MAP_FAILED)
+    return ioError(path, "map");
+  file.data = static_cast<const std::byte *>(p);
+  file.length = size;
+  return file;
+}
+
+MappedFile::MappedFile(MappedFile &&other) noexcept
+    : data(std::exchange(other.data, nullptr)),
+      length(std::exchange(other.length, 0)) {}
+
+MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
+  std::swap(data, other.data);
+  std::swap(length, other.length);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data)
+    ::munmap(const_cast<std::byte *>(data), length);
+}
+
+void MappedFile::dropResident(size_t offset, size_t size) const {
+  if (!data || offset >= length)
+    return;
+  size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  size_t begin = (offset + page - 1) / page * page;
+  size_t end = std::min(length, offset + size) / page * page;
+  if (begin < end)
+    ::madvise(const_cast<std::byte *>(data) + begin, end - begin,
+              MADV_DONTNEED);
+}
+
+Result<std::string> readFile(const std::string &path, size_t maxBytes) {
+  uint64_t size = 0;
+  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, size));
+  FdCloser closer{fd};
+  if (size > maxBytes)
+    return Status::error(Code::InvalidData,
+                         path + ": expected at most " +
+                             std::to_string(maxBytes) + " bytes, found " +
+                             std::to_string(size));
+  std::string out(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = ::read(fd, out.data() + done, size - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return ioError(path, "read");
+    if (n == 0)
+      break;
+    done += static_cast<size_t>(n);
+  }
+  out.resize(done);
+  return out;
+}
+
+bool pathExists(const std::string &path) {
+  struct stat st;
+  return ::stat(path.c_str(), &st) == 0;
+}
+
+Result<OutputFile> OutputFile::create(const std::string &path) {
+  struct stat st;
+  if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode))
+    return Status::error(Code::InvalidArgument,
+                         path + ": the output must be a regular file");
+  OutputFile file;
+  file.finalPath = path;
+  file.partialPath = path + ".partial-" + std::to_string(::getpid());
+  file.slot = registerOutput(file.partialPath);
+  if (file.slot < 0)
+    return Status::error(Code::InvalidArgument,
+                         path + ": the path is too long, or too many outputs "
+                                "are open");
+  file.fd = ::open(file.partialPath.c_str(),
+                   O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (file.fd < 0) {
+    Status s = ioError(path, "create");
+    unregisterOutput(std::exchange(file.slot, -1));
+    file.partialPath.clear();
+    return s;
+  }
+  return file;
+}
+
+OutputFile::OutputFile(OutputFile &&other) noexcept
+    : fd(std::exchange(other.fd, -1)), slot(std::exchange(other.slot, -1)),
+      finalPath(std::move(other.finalPath)),
+      partialPath(std::exchange(other.partialPath, {})) {}
+
+OutputFile &OutputFile::operator=(OutputFile &&other) noexcept {
+  std::swap(fd, other.fd);
+  std::swap(slot, other.slot);
+  std::swap(finalPath, other.finalPath);
+  std::swap(partialPath, other.partialPath);
+  return *this;
+}
+
+OutputFile::~OutputFile() { discard(); }
+
+void OutputFile::discard() {
+  if (fd >= 0)
+    ::close(std::exchange(fd, -1));
+  if (!partialPath.empty())
+    ::unlink(std::exchange(partialPath, {}).c_str());
+  unregisterOutput(std::exchange(slot, -1));
+}
+
+Status OutputFile::writeAt(uint64_t offset, std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n = ::pwrite(fd, bytes.data() + done, bytes.size() - done,
+                         static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return ioError(finalPath, "write");
+    done += static_cast<size_t>(n);
+  }
+  return Status::ok();
+}
+
+Status OutputFile::commit(bool executable) {
+  if (::fchmod(fd, executable ? 0755 : 0644) != 0)
+    return ioError(finalPath, "set the mode of");
+  // A deferred write error (quota, full network disk) shows at close.
+  if (::close(std::exchange(fd, -1)) != 0)
+    return ioError(finalPath, "write");
+  if (::rename(partialPath.c_str(), finalPath.c_str()) != 0)
+    return ioError(finalPath, "rename the finished file to");
+  partialPath.clear();
+  unregisterOutput(std::exchange(slot, -1));
+  return Status::ok();
+}
+
+void removeUnfinishedOutputs() {
+  for (int i = 0; i < kMaxOutputs; ++i)
+    if (outputState[i].load() == 2)
+      ::unlink(outputPaths[i]);
+}
+
+} // namespace retort
