@@ -1,0 +1,75 @@
+//===- WeightSpec.h - What the packer is asked for --------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// A packed tensor described by where its rows and columns come from. The
+/// planner writes these, the packer streams them.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_PACK_WEIGHTSPEC_H
+#define RETORT_COMPILER_PACK_WEIGHTSPEC_H
+
+#include "compiler/encoding/PackedEncoding.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace retort {
+
+/// `rows` consecutive rows of a checkpoint tensor, beginning with `srcRow`,
+/// become the packed rows from `dstRow` on.
+struct RowRun {
+  std::string tensor;
+  int64_t srcRow = 0;
+  int64_t rows = 0;
+  int64_t dstRow = 0;
+};
+
+/// `cols` consecutive source columns become the packed columns from `dstCol` on.
+struct ColRun {
+  int64_t srcCol = 0;
+  int64_t cols = 0;
+  int64_t dstCol = 0;
+};
+
+enum class WeightForm : uint8_t {
+  Matrix, ///< in PackedEncoding's layout
+  Vector, ///< f32 elements in order; `rows` is 1, row runs read 1-D tensors:
+          ///< srcRow, rows and dstRow count elements
+  Literal ///< `literal` as it is
+};
+
+struct WeightSpec {
+  std::string name;
+  WeightForm form = WeightForm::Matrix;
+  PackedEncoding encoding; ///< of a matrix
+  int64_t rows = 0; ///< packed shape; rows and columns that no run covers are 0
+  int64_t cols = 0;
+  std::vector<RowRun> rowRuns;
+  std::vector<ColRun> colRuns; ///< for matrices; the same for all row runs
+  std::vector<std::byte> literal;
+
+  /// Bytes in the weights section, without padding to the next tensor.
+  int64_t bytes() const {
+    switch (form) {
+    case WeightForm::Matrix:
+      return encoding.matrixBytes(rows, cols);
+    case WeightForm::Vector:
+      return cols * 4;
+    case WeightForm::Literal:
+      return static_cast<int64_t>(literal.size());
+    }
+    return 0;
+  }
+};
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_PACK_WEIGHTSPEC_H
