@@ -73,13 +73,8 @@ public:
   const std::vector<std::string> &notes() const { return remarks; }
 
 private:
+  friend class CheckpointReader;
   Checkpoint() = default;
-  Status readTexts();
-  Status openWeights();
-  Status openShards(const std::string &indexPath);
-  Status indexFile(const SafetensorsFile &file);
-  Status resolveTies();
-  Status checkInventory();
 
   std::string dir;
   ModelConfig modelConfig;
@@ -87,12 +82,6 @@ private:
   std::optional<std::string> generationJson, tokenizerJson, tokenizerConfigJson,
       chatTemplate;
   std::vector<SafetensorsFile> files;
-  /// Every tensor of every file, with the index of its file.
-  struct Stored {
-    const TensorView *view;
-    size_t file;
-  };
-  std::unordered_map<std::string, Stored> stored;
   std::vector<TensorView> used;
   std::unordered_map<std::string_view, size_t> usedIndex; ///< keys in `used`
   std::vector<std::string> remarks;

@@ -92,7 +92,8 @@ struct ModelConfig {
 /// Parses and checks a configuration. `text` is config.json's, reported under
 /// `file`; `generationText` generation_config.json's, or empty if there is
 /// none, reported under `generationFile`. Errors read `config.json: field
-/// 'num_attention_heads': expected an integer from 1 to 65536, found -4`.
+/// 'num_attention_heads': expected a positive integer up to 65536,
+/// found -4`.
 Result<ModelConfig>
 parseConfig(std::string_view text, std::string_view file = "config.json",
             std::string_view generationText = {},

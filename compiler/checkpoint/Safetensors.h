@@ -78,6 +78,7 @@ public:
 
 private:
   SafetensorsFile() = default;
+  Status readHeader(std::span<const std::byte> bytes);
 
   MappedFile mapping;
   std::unique_ptr<std::string> filePath;
