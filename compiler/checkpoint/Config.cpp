@@ -121,12 +121,15 @@ Status readSizes(ConfigFields &fields, ModelConfig &config) {
       "max_position_embeddings", 1, kMaxPosition, qwen2 ? 32768 : 2048);
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
 
-  config.numKvHeads =
-      fields.integer("num_key_value_heads", 1, kMaxHeads, config.numHeads);
+  // transformers gives an absent field of Qwen2 a number of its own.
+  bool absent = !fields.has("num_key_value_heads");
+  config.numKvHeads = fields.integer("num_key_value_heads", 1, kMaxHeads,
+                                     qwen2 && absent ? 32 : config.numHeads);
   if (fields.isOk() && config.numHeads % config.numKvHeads != 0)
-    fields.fail("num_key_value_heads", "a divisor of num_attention_heads (" +
-                                           std::to_string(config.numHeads) +
-                                           ")");
+    fields.fail("num_key_value_heads",
+                "a divisor of num_attention_heads (" +
+                    std::to_string(config.numHeads) + ")" +
+                    (absent ? ", which the default of 32 is not" : ""));
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
 
   if (fields.find("head_dim"))
@@ -169,6 +172,29 @@ Status readArithmetic(ConfigFields &fields, ModelConfig &config) {
   return fields.takeStatus();
 }
 
+/// True if `layer_types` has a layer of sliding-window attention. Any type
+/// other than that and full attention is an error.
+Result<bool> hasSlidingLayer(ConfigFields &fields, const json &types,
+                             int64_t numLayers) {
+  bool slides = false, known = types.is_array();
+  if (known)
+    for (const json &type : types) {
+      slides |= type == "sliding_attention";
+      known &= type == "sliding_attention" || type == "full_attention";
+    }
+  if (!known) {
+    fields.fail("layer_types", "an array of 'full_attention'",
+                Code::Unsupported);
+    return fields.takeStatus();
+  }
+  if (types.size() != static_cast<size_t>(numLayers))
+    return Status::error(Code::InvalidData, "field 'layer_types': expected " +
+                                                std::to_string(numLayers) +
+                                                " entries, found " +
+                                                std::to_string(types.size()));
+  return slides;
+}
+
 /// Sliding-window attention is not computed, so it must have no effect: off,
 /// in no layer, or with a window no shorter than the context.
 Status checkSlidingWindow(ConfigFields &fields, const ModelConfig &config) {
@@ -176,36 +202,26 @@ Status checkSlidingWindow(ConfigFields &fields, const ModelConfig &config) {
   // A Llama configuration has no such switch; one with a window means it.
   bool enabled = fields.boolean("use_sliding_window",
                                 !qwen2 && fields.find("sliding_window"));
-  int64_t window =
-      fields.integer("sliding_window", 1, INT64_MAX, qwen2 ? 4096 : INT64_MAX);
-  // A null window is none, whereas an absent one has a default.
-  const json *layerTypes = fields.find("layer_types");
-  int64_t firstLayer =
-      fields.integer("max_window_layers", 0, INT64_MAX, qwen2 ? 28 : 0);
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
-
-  bool slides = enabled && firstLayer < config.numLayers;
-  std::string_view culprit = fields.find("use_sliding_window")
-                                 ? "use_sliding_window"
-                                 : "sliding_window";
-  if (layerTypes) {
+  bool slides = enabled;
+  std::string_view culprit = "sliding_window";
+  if (const json *types = fields.find("layer_types")) {
     culprit = "layer_types";
-    slides = false;
-    bool known = layerTypes->is_array();
-    if (known)
-      for (const json &type : *layerTypes) {
-        slides |= type == "sliding_attention";
-        known &= type == "sliding_attention" || type == "full_attention";
-      }
-    if (!known)
-      fields.fail(culprit, "an array of 'full_attention'", Code::Unsupported);
-    else if (layerTypes->size() != static_cast<size_t>(config.numLayers))
-      return Status::error(
-          Code::InvalidData,
-          "field 'layer_types': expected " + std::to_string(config.numLayers) +
-              " entries, found " + std::to_string(layerTypes->size()));
+    RETORT_ASSIGN_OR_RETURN(slides,
+                            hasSlidingLayer(fields, *types, config.numLayers));
+  } else if (enabled && qwen2) {
+    culprit = "use_sliding_window";
+    slides = fields.integer("max_window_layers", 0, INT64_MAX, 28) <
+             config.numLayers;
   }
-  if (slides && window < config.maxPositionEmbeddings)
+  if (slides && enabled) {
+    // An absent window of Qwen2 has a default, whereas a null one is none.
+    bool defaulted = qwen2 && !fields.has("sliding_window");
+    int64_t window = fields.integer("sliding_window", 1, INT64_MAX,
+                                    defaulted ? 4096 : INT64_MAX);
+    slides = window < config.maxPositionEmbeddings;
+  }
+  if (slides)
     fields.fail(culprit,
                 "no sliding-window attention shorter than the context of " +
                     std::to_string(config.maxPositionEmbeddings) +
