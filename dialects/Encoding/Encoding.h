@@ -1,0 +1,41 @@
+//===- Encoding.h - The encoding dialect ------------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// The encoding dialect: `#encoding.packed`, the attribute that tells how the
+/// bytes of a weight are stored.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_DIALECTS_ENCODING_ENCODING_H
+#define RETORT_DIALECTS_ENCODING_ENCODING_H
+
+#include "compiler/encoding/PackedEncoding.h"
+
+#include "llvm/ADT/Hashing.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/DialectImplementation.h"
+
+namespace retort {
+inline llvm::hash_code hash_value(const PackedEncoding &e) {
+  return llvm::hash_combine(static_cast<int>(e.kind), e.groupSize,
+                            e.zeroPoints);
+}
+} // namespace retort
+
+#include "dialects/Encoding/EncodingDialect.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Encoding/EncodingAttrs.h.inc"
+
+namespace retort::encoding {
+/// The packed encoding that a weight's tensor type carries; nullopt for a type
+/// without one.
+std::optional<PackedEncoding> getPackedEncoding(mlir::Type type);
+} // namespace retort::encoding
+
+#endif // RETORT_DIALECTS_ENCODING_ENCODING_H

@@ -1,0 +1,44 @@
+//===- Encoding.td - The encoding dialect ------------------*- tablegen -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_DIALECTS_ENCODING_TD
+#define RETORT_DIALECTS_ENCODING_TD
+
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/DialectBase.td"
+
+def Encoding_Dialect : Dialect {
+  let name = "encoding";
+  let cppNamespace = "::retort::encoding";
+  let summary = "How the bytes of a weight are stored";
+  let description = [{
+    Attributes only. A weight keeps its logical type, e.g.
+    `tensor<2048x1536xf32, #encoding.packed<int4, 32>>`: 2048 outputs by 1536
+    inputs that decode to f32, stored as 4-bit integers in groups of 32 inputs.
+    `compiler/encoding/PackedEncoding.h` defines the bytes.
+  }];
+  let useDefaultAttributePrinterParser = 1;
+}
+
+def Encoding_PackedAttr : AttrDef<Encoding_Dialect, "Packed"> {
+  let mnemonic = "packed";
+  let summary = "The packed layout in strips of 32 rows";
+  let description = [{
+    ```
+    #encoding.packed<bf16>
+    #encoding.packed<int8, 64>
+    #encoding.packed<int4, 32, zero_points>
+    ```
+    The first word is the kind (`f32`, `f16`, `bf16`, `int8`, `int4`), then for
+    integers the group size (32, 64 or 128), then for int4 whether every group
+    has a zero point of its own instead of 8.
+  }];
+  let parameters = (ins "::retort::PackedEncoding":$encoding);
+  let hasCustomAssemblyFormat = 1;
+}
+
+#endif // RETORT_DIALECTS_ENCODING_TD
