@@ -102,8 +102,9 @@ Result<Generated> generate(Session &session, Sampler &sampler,
     out.stats.promptTokens = prompt.size();
   }
   if (session.logits().empty())
-    return Status::error(Code::InvalidArgument,
-                         "expected a prompt: there are no logits to go on from");
+    return Status::error(
+        Code::InvalidArgument,
+        "expected a prompt: there are no logits to go on from");
 
   const abi::Program &program = *session.model().index().program();
   uint64_t bytes = 0;
@@ -115,8 +116,8 @@ Result<Generated> generate(Session &session, Sampler &sampler,
       out.reason = StopReason::Length;
       break;
     }
-    RETORT_ASSIGN_OR_RETURN(
-        int32_t token, sampler.sample(session.logits(), session.tokens()));
+    RETORT_ASSIGN_OR_RETURN(int32_t token,
+                            sampler.sample(session.logits(), session.tokens()));
     if (isEnd(token)) {
       out.reason = StopReason::EndToken;
       break;

@@ -63,7 +63,7 @@ struct GenerateStats {
   uint64_t newTokens = 0; ///< sampled ones, without an end token
   double prefillSeconds = 0;
   double decodeSeconds = 0;
-  uint64_t decodeSteps = 0;  ///< single-token feeds within decodeSeconds
+  uint64_t decodeSteps = 0;   ///< single-token feeds within decodeSeconds
   uint64_t bytesPerToken = 0; ///< read per decode step, on average
   double prefillTps() const {
     return prefillSeconds > 0 ? promptTokens / prefillSeconds : 0;
@@ -87,8 +87,8 @@ using TextSink = std::function<bool(std::string_view text, int32_t token)>;
 
 /// Feeds `prompt` and then what is sampled, until an end. The repetition
 /// penalty counts all tokens of the context. `decoder` may be null: then there
-/// is no text and stop strings don't apply. With an empty prompt generation goes
-/// on from the session's logits.
+/// is no text and stop strings don't apply. With an empty prompt generation
+/// goes on from the session's logits.
 Result<Generated> generate(Session &session, Sampler &sampler,
                            const TokenDecoder *decoder,
                            std::span<const int32_t> prompt,

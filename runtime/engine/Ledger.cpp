@@ -20,7 +20,8 @@ uint64_t affine(uint64_t fixed, uint64_t perToken, uint64_t tokens,
   U128 sum = U128(fixed) + U128(perToken) * tokens;
   U128 rest = U128(perPair) * pairs;
   constexpr U128 most = std::numeric_limits<uint64_t>::max();
-  return sum > most || rest > most - sum ? uint64_t(most) : uint64_t(sum + rest);
+  return sum > most || rest > most - sum ? uint64_t(most)
+                                         : uint64_t(sum + rest);
 }
 
 void addTo(LedgerEntry &sum, const LedgerEntry &entry) {

@@ -130,9 +130,8 @@ Result<MachinePeaks> measureMachine(Workers &workers) {
   if (!pages.isOk())
     return pages.takeStatus().withContext("measuring the read bandwidth");
   // Pages that were never written all map to one page of zeros in the cache.
-  workers.run([&](unsigned w) {
-    std::memset(pages->data() + w * share, 1, share);
-  });
+  workers.run(
+      [&](unsigned w) { std::memset(pages->data() + w * share, 1, share); });
   std::atomic<uint64_t> keep{0};
   MachinePeaks peaks;
   double seconds = bestSeconds(workers, [&](unsigned w) {

@@ -19,8 +19,8 @@
 namespace retort {
 
 struct MachinePeaks {
-  double readGbps = 0;   ///< 10^9 bytes per second, streamed from memory
-  double gflops = 0;     ///< 10^9 f32 operations per second, FMA counted as two
+  double readGbps = 0; ///< 10^9 bytes per second, streamed from memory
+  double gflops = 0;   ///< 10^9 f32 operations per second, FMA counted as two
 };
 
 /// Best of a few rounds over `workers`; takes about a quarter of a second and,

@@ -103,9 +103,10 @@ std::string formatBytes(uint64_t bytes) {
     ++unit;
   }
   char text[32];
-  std::snprintf(text, sizeof text, unit == 0 || value >= 100 ? "%.0f %s"
-                                   : value >= 10             ? "%.1f %s"
-                                                             : "%.2f %s",
+  std::snprintf(text, sizeof text,
+                unit == 0 || value >= 100 ? "%.0f %s"
+                : value >= 10             ? "%.1f %s"
+                                          : "%.2f %s",
                 value, units[unit]);
   return text;
 }

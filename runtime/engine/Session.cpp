@@ -147,8 +147,11 @@ Status Session::bind() {
   scratch = std::move(*pages);
 
   for (const abi::Phase *source : *program.phases()) {
-    Phase phase{source->kind(), static_cast<uint32_t>(phases.size()),
-                source->min_tokens(), source->max_tokens(), {}};
+    Phase phase{source->kind(),
+                static_cast<uint32_t>(phases.size()),
+                source->min_tokens(),
+                source->max_tokens(),
+                {}};
     for (const abi::Launch *launch : *source->launches()) {
       Launch out{shared->code().kernel(launch->kernel()),
                  {},
@@ -227,21 +230,20 @@ bool Session::walk(std::span<const Step> steps) {
 Status Session::feedChunk(std::span<const int32_t> tokens, uint64_t first,
                           bool last, const LogitsSink &sink) {
   const abi::Program &program = *shared->index().program();
-  const auto *rows = reinterpret_cast<const float *>(
-      buffers[program.logits_buffer()].data());
+  const auto *rows =
+      reinterpret_cast<const float *>(buffers[program.logits_buffer()].data());
   int64_t n = static_cast<int64_t>(tokens.size());
   int64_t at = position();
   std::memcpy(buffers[program.tokens_buffer()].data(), tokens.data(),
               tokens.size_bytes());
-  Status cancelledStatus =
-      Status::error(Code::Cancelled, "cancelled after " +
-                                         std::to_string(position()) +
-                                         " tokens of context");
+  Status cancelledStatus = Status::error(
+      Code::Cancelled,
+      "cancelled after " + std::to_string(position()) + " tokens of context");
 
   Step body{&phaseFor(abi::PhaseKind::Body, n), {n, at, 0}};
   if (!sink) {
-    Step steps[] = {body,
-                    {&phaseFor(abi::PhaseKind::Head, 1), {1, at + n - 1, n - 1}}};
+    Step steps[] = {
+        body, {&phaseFor(abi::PhaseKind::Head, 1), {1, at + n - 1, n - 1}}};
     if (!walk(std::span(steps).first(last ? 2 : 1)))
       return cancelledStatus;
     history.insert(history.end(), tokens.begin(), tokens.end());
@@ -271,20 +273,20 @@ Status Session::feed(std::span<const int32_t> tokens, const LogitsSink &sink) {
   if (tokens.empty())
     return invalidArgument("expected at least one token to feed, found none");
   if (tokens.size() > limit - position())
-    return invalidArgument(
-        "the context of " + std::to_string(limit) + " positions holds " +
-        std::to_string(position()) + " tokens, " +
-        std::to_string(tokens.size()) + " more don't fit");
+    return invalidArgument("the context of " + std::to_string(limit) +
+                           " positions holds " + std::to_string(position()) +
+                           " tokens, " + std::to_string(tokens.size()) +
+                           " more don't fit");
   int64_t vocab = shared->info().vocab_size();
   for (size_t i = 0; i < tokens.size(); ++i)
     if (tokens[i] < 0 || tokens[i] >= vocab)
-      return invalidArgument("token " + std::to_string(i) + ": id " +
-                             std::to_string(tokens[i]) +
-                             " is not in the vocabulary of " +
-                             std::to_string(vocab));
+      return invalidArgument(
+          "token " + std::to_string(i) + ": id " + std::to_string(tokens[i]) +
+          " is not in the vocabulary of " + std::to_string(vocab));
   hasLogits = false;
   for (size_t done = 0; done < tokens.size();) {
-    auto part = tokens.subspan(done, std::min<size_t>(chunk, tokens.size() - done));
+    auto part =
+        tokens.subspan(done, std::min<size_t>(chunk, tokens.size() - done));
     Status fed =
         feedChunk(part, done, done + part.size() == tokens.size(), sink);
     if (!fed.isOk()) {
@@ -309,8 +311,8 @@ std::span<const float> Session::logits() const {
 Status Session::rewind(uint32_t to) {
   if (to > position())
     return invalidArgument("cannot rewind to position " + std::to_string(to) +
-                           ": the context holds " +
-                           std::to_string(position()) + " tokens");
+                           ": the context holds " + std::to_string(position()) +
+                           " tokens");
   if (to < position()) {
     history.resize(to);
     hasLogits = false;

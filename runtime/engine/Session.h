@@ -60,8 +60,8 @@ struct SessionOptions {
 };
 
 /// Receives logits of consecutive tokens of a feed: `first` is the index in the
-/// feed of the first one, `rows` holds `count` rows of `stride` floats, of which
-/// the first vocab_size count. An error ends the feed.
+/// feed of the first one, `rows` holds `count` rows of `stride` floats, of
+/// which the first vocab_size count. An error ends the feed.
 using LogitsSink = std::function<Status(uint64_t first, uint64_t count,
                                         const float *rows, uint64_t stride)>;
 
@@ -71,7 +71,8 @@ public:
   /// Reserves buffers and starts workers. Errors: InvalidArgument for options
   /// out of range, OutOfMemory naming the bytes needed and available.
   static Result<std::unique_ptr<Session>>
-  create(std::shared_ptr<const Model> model, const SessionOptions &options = {});
+  create(std::shared_ptr<const Model> model,
+         const SessionOptions &options = {});
   ~Session();
 
   /// Appends tokens to the context, in chunks, and computes the logits of the

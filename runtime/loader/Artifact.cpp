@@ -37,7 +37,8 @@ bool startsLikeArtifact(std::span<const std::byte> bytes) {
          std::memcmp(bytes.data(), abi::kMagic, sizeof abi::kMagic) == 0;
 }
 
-const abi::Section *findSection(const abi::Index &index, std::string_view name) {
+const abi::Section *findSection(const abi::Index &index,
+                                std::string_view name) {
   for (const abi::Section *section : *index.sections())
     if (section->name()->string_view() == name)
       return section;
@@ -103,15 +104,14 @@ Artifact::openMemory(std::span<const std::byte> bytes,
   std::shared_ptr<Artifact> artifact(new Artifact);
   artifact->origin = "memory";
   artifact->data = bytes;
-  if (!bytes.empty() && reinterpret_cast<uintptr_t>(bytes.data()) %
-                                abi::kWeightAlignment != 0) {
+  if (!bytes.empty() &&
+      reinterpret_cast<uintptr_t>(bytes.data()) % abi::kWeightAlignment != 0) {
     artifact->copy = static_cast<std::byte *>(::operator new(
         bytes.size(), std::align_val_t(abi::kWeightAlignment), std::nothrow));
     if (!artifact->copy)
-      return Status::error(Code::OutOfMemory,
-                           "memory: cannot allocate " +
-                               std::to_string(bytes.size()) +
-                               " bytes for an aligned copy");
+      return Status::error(Code::OutOfMemory, "memory: cannot allocate " +
+                                                  std::to_string(bytes.size()) +
+                                                  " bytes for an aligned copy");
     std::memcpy(artifact->copy, bytes.data(), bytes.size());
     artifact->data = {artifact->copy, bytes.size()};
   }
@@ -135,10 +135,9 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   for (const abi::Section *section : *artifact->root->sections())
     if (section->kind() == abi::SectionKind::Weights)
       artifact->weightBase = artifact->data.data() + section->offset();
-  bool hashWeights =
-      options.weights == WeightCheck::Always ||
-      (options.weights == WeightCheck::Auto &&
-       artifact->data.size() <= installedMemory() / 2);
+  bool hashWeights = options.weights == WeightCheck::Always ||
+                     (options.weights == WeightCheck::Auto &&
+                      artifact->data.size() <= installedMemory() / 2);
   if (hashWeights && !options.ignoreHashes) {
     RETORT_RETURN_IF_ERROR(artifact->verifyWeights(options.threads));
     artifact->verified = true;
@@ -169,9 +168,8 @@ Result<std::string> Artifact::text(std::string_view name) const {
                    section->kind() != abi::SectionKind::Data))
     return Status::error(Code::NotFound, where + " does not exist");
   std::string out(section->raw_size(), '\0');
-  size_t size = ZSTD_decompress(out.data(), out.size(),
-                                data.data() + section->offset(),
-                                section->size());
+  size_t size = ZSTD_decompress(
+      out.data(), out.size(), data.data() + section->offset(), section->size());
   if (ZSTD_isError(size))
     return Status::error(Code::InvalidData, where + ": cannot decompress: " +
                                                 ZSTD_getErrorName(size));
@@ -198,8 +196,8 @@ Status Artifact::verifyWeights(unsigned threads) const {
       if (weight.stored_size() != 0) {
         const std::byte *begin = weightBase + weight.offset();
         hash = XXH3_64bits(begin, weight.stored_size());
-        good = isZero({begin + weight.size(),
-                       weight.stored_size() - weight.size()});
+        good = isZero(
+            {begin + weight.size(), weight.stored_size() - weight.size()});
       } else {
         hash = XXH3_64bits(nullptr, 0);
       }

@@ -30,9 +30,9 @@ namespace retort {
 
 /// When the bytes of the weights are hashed.
 enum class WeightCheck {
-  Auto,   ///< if the artifact takes at most half of the physical memory
+  Auto, ///< if the artifact takes at most half of the physical memory
   Always,
-  Never,  ///< for models that don't fit: `retort check` verifies those once
+  Never, ///< for models that don't fit: `retort check` verifies those once
 };
 
 struct OpenOptions {

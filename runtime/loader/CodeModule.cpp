@@ -118,8 +118,9 @@ Result<CodeModule> CodeModule::load(const Artifact &artifact,
   module.handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!module.handle) {
     const char *why = ::dlerror();
-    return Status::error(Code::InvalidData, where + ": cannot load its code: " +
-                                                (why ? why : "no reason given"));
+    return Status::error(
+        Code::InvalidData,
+        where + ": cannot load its code: " + (why ? why : "no reason given"));
   }
   for (const abi::Kernel *kernel : *artifact.index().program()->kernels()) {
     void *symbol = ::dlsym(module.handle, kernel->symbol()->c_str());

@@ -78,9 +78,9 @@ Result<abi::FileHeader> checkHeader(std::span<const std::byte> bytes,
                              std::to_string(abi::kFormatVersion) + ", found " +
                              std::to_string(header.version));
   if (!ignoreHashes)
-    RETORT_RETURN_IF_ERROR(checkHash(
-        "header", bytes.first(offsetof(abi::FileHeader, headerHash)),
-        header.headerHash));
+    RETORT_RETURN_IF_ERROR(
+        checkHash("header", bytes.first(offsetof(abi::FileHeader, headerHash)),
+                  header.headerHash));
   if (header.headerSize != kPageSize)
     return invalid("header: expected header size " + std::to_string(kPageSize) +
                    ", found " + std::to_string(header.headerSize));
@@ -149,8 +149,8 @@ Status checkSections(const abi::Index &index, std::span<const std::byte> bytes,
   uint32_t number = 0;
   for (const abi::Section *section : *index.sections()) {
     std::string_view name = section->name()->string_view();
-    std::string where = "section " + std::to_string(number++) + " '" +
-                        std::string(name) + "'";
+    std::string where =
+        "section " + std::to_string(number++) + " '" + std::string(name) + "'";
     if (name.empty() || !names.insert(name).second)
       return invalid(where + ": expected a name of its own");
     if (section->kind() > abi::SectionKind::MAX)
@@ -174,7 +174,8 @@ Status checkSections(const abi::Index &index, std::span<const std::byte> bytes,
       if (haveWeights)
         return invalid(where + ": expected one weights section, found another");
       if (section->hash() != 0)
-        return invalid(where + ": expected hash 0, since weights have their own");
+        return invalid(where +
+                       ": expected hash 0, since weights have their own");
       haveWeights = true;
     } else if (!ignoreHashes) {
       RETORT_RETURN_IF_ERROR(checkHash(where, stored, section->hash()));
@@ -212,7 +213,8 @@ Result<const abi::Index *> checkContainer(std::span<const std::byte> bytes,
   const auto *begin = reinterpret_cast<const uint8_t *>(stored.data());
   flatbuffers::Verifier verifier(begin, stored.size(), kMaxDepth, kMaxTables);
   if (!abi::VerifyIndexBuffer(verifier))
-    return invalid("index: not a well-formed flatbuffer of the artifact schema");
+    return invalid(
+        "index: not a well-formed flatbuffer of the artifact schema");
   const abi::Index *index = abi::GetIndex(begin);
   RETORT_RETURN_IF_ERROR(
       checkSections(*index, bytes, header.indexOffset, ignoreHashes));

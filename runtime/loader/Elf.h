@@ -34,7 +34,7 @@ struct ElfSymbol {
 };
 
 struct ElfObject {
-  std::string arch; ///< first part of a triple: "x86_64", "aarch64"
+  std::string arch;         ///< first part of a triple: "x86_64", "aarch64"
   uint64_t codeBytes = 0;   ///< of executable segments
   uint64_t mappedBytes = 0; ///< of all loaded segments
   std::vector<ElfSymbol> symbols; ///< dynamic symbols in table order

@@ -21,9 +21,9 @@ namespace retort {
 namespace {
 
 // Bounds far above any model, so that sums of a few of them can't overflow.
-constexpr uint64_t kMaxCount = 1ull << 24;  // layers, heads, positions, ...
-constexpr uint64_t kMaxChunk = 1ull << 16;  // tokens of a phase
-constexpr uint64_t kMaxBytes = 1ull << 47;  // what a process can address
+constexpr uint64_t kMaxCount = 1ull << 24; // layers, heads, positions, ...
+constexpr uint64_t kMaxChunk = 1ull << 16; // tokens of a phase
+constexpr uint64_t kMaxBytes = 1ull << 47; // what a process can address
 constexpr uint64_t kMaxScratch = 1ull << 30;
 constexpr uint32_t kMaxArgs = 1024;
 constexpr uint64_t kMaxTiles = 1ull << 40;
@@ -235,11 +235,10 @@ Status checkLaunch(const abi::Index &index, const abi::Launch &launch,
                    str(launch.args()->size()));
   for (uint32_t i = 0; i < launch.args()->size(); ++i) {
     const abi::Arg &arg = *launch.args()->Get(i);
-    uint64_t count = arg.kind() == abi::ArgKind::Buffer
-                         ? program.buffers()->size()
-                     : arg.kind() == abi::ArgKind::Weight
-                         ? program.weights()->size()
-                         : 0;
+    uint64_t count =
+        arg.kind() == abi::ArgKind::Buffer   ? program.buffers()->size()
+        : arg.kind() == abi::ArgKind::Weight ? program.weights()->size()
+                                             : 0;
     if (arg.index() >= count)
       return invalid(where + ": argument " + str(i) + ": index " +
                      str(arg.index()) + " of kind " +
@@ -260,8 +259,8 @@ Status checkLaunch(const abi::Index &index, const abi::Launch &launch,
 /// Phases of a kind must serve every number of tokens up to the largest, once.
 Result<uint64_t> checkCover(const abi::Program &program, abi::PhaseKind kind) {
   std::set<std::pair<uint64_t, uint64_t>> ranges;
-  std::string where = kind == abi::PhaseKind::Body ? "body phases"
-                                                   : "head phases";
+  std::string where =
+      kind == abi::PhaseKind::Body ? "body phases" : "head phases";
   for (const abi::Phase *phase : *program.phases())
     if (phase->kind() == kind &&
         !ranges.insert({phase->min_tokens(), phase->max_tokens()}).second)
@@ -270,8 +269,7 @@ Result<uint64_t> checkCover(const abi::Program &program, abi::PhaseKind kind) {
   for (auto [low, high] : ranges) {
     if (low != next || high < low)
       return invalid(where + ": expected one that begins at " + str(next) +
-                     " tokens, found one for " + str(low) + " to " +
-                     str(high));
+                     " tokens, found one for " + str(low) + " to " + str(high));
     next = high + 1;
   }
   if (next == 1)
@@ -306,12 +304,11 @@ Status checkPhases(const abi::Index &index) {
     return invalid("body phases: expected them to serve up to max_chunk " +
                    str(maxChunk) + " tokens, found " + str(body));
   uint64_t vocab = index.model()->vocab_size();
-  RETORT_RETURN_IF_ERROR(checkRange("program: logits_stride",
-                                    program.logits_stride(), vocab,
-                                    2 * kMaxCount));
+  RETORT_RETURN_IF_ERROR(checkRange(
+      "program: logits_stride", program.logits_stride(), vocab, 2 * kMaxCount));
   RETORT_RETURN_IF_ERROR(checkIoBuffer(index, "tokens_buffer",
-                                       program.tokens_buffer(),
-                                       sizeof(int32_t), maxChunk));
+                                       program.tokens_buffer(), sizeof(int32_t),
+                                       maxChunk));
   RETORT_RETURN_IF_ERROR(
       checkIoBuffer(index, "hidden_buffer", program.hidden_buffer(),
                     sizeof(float) * index.model()->hidden_size(), maxChunk));

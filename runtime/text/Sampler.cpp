@@ -27,11 +27,20 @@ double expNonPositive(double x) {
   // ln(2) in two parts; the first has trailing zeros, so k * high is exact.
   constexpr double kLn2High = 6.93147180369123816490e-01;
   constexpr double kLn2Low = 1.90821492927058770002e-10;
-  constexpr double kInverseFactorials[] = {
-      1.0 / 6227020800, 1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800,
-      1.0 / 362880,     1.0 / 40320,     1.0 / 5040,     1.0 / 720,
-      1.0 / 120,        1.0 / 24,        1.0 / 6,        0.5,
-      1.0,              1.0};
+  constexpr double kInverseFactorials[] = {1.0 / 6227020800,
+                                           1.0 / 479001600,
+                                           1.0 / 39916800,
+                                           1.0 / 3628800,
+                                           1.0 / 362880,
+                                           1.0 / 40320,
+                                           1.0 / 5040,
+                                           1.0 / 720,
+                                           1.0 / 120,
+                                           1.0 / 24,
+                                           1.0 / 6,
+                                           0.5,
+                                           1.0,
+                                           1.0};
   int64_t k = static_cast<int64_t>(x * kLog2e - 0.5);
   double r = (x - double(k) * kLn2High) - double(k) * kLn2Low;
   double sum = 0;
@@ -45,9 +54,9 @@ Status invalidArgument(std::string message) {
 }
 
 Status nanLogit(size_t id) {
-  return Status::error(Code::InvalidData,
-                       "logits: the value of token " + std::to_string(id) +
-                           " is not a number");
+  return Status::error(Code::InvalidData, "logits: the value of token " +
+                                              std::to_string(id) +
+                                              " is not a number");
 }
 
 } // namespace

@@ -59,9 +59,9 @@ public:
   explicit Sampler(const SamplerOptions &options)
       : opts(options), random(options.seed) {}
 
-  /// The next token after logits [vocab]. `seen` are the ids that the repetition
-  /// penalty counts (ids outside of the vocabulary are skipped). NaN logits, or
-  /// none that is finite, are an error (InvalidData).
+  /// The next token after logits [vocab]. `seen` are the ids that the
+  /// repetition penalty counts (ids outside of the vocabulary are skipped). NaN
+  /// logits, or none that is finite, are an error (InvalidData).
   Result<int32_t> sample(std::span<const float> logits,
                          std::span<const int32_t> seen = {});
 
