@@ -188,6 +188,11 @@ retort_session_logits(retort_session *session, float *logits, size_t capacity,
 /** Tokens in the context. */
 RETORT_API uint32_t retort_session_position(retort_session *session);
 
+/** Copies the tokens in the context. */
+RETORT_API retort_status_code
+retort_session_tokens(retort_session *session, int32_t *tokens, size_t capacity,
+                      size_t *length);
+
 /** Positions that the context has. */
 RETORT_API uint32_t retort_session_context(retort_session *session);
 
@@ -272,6 +277,22 @@ retort_session_generate(retort_session *session, const int32_t *prompt,
                         size_t count, const retort_generate_options *options,
                         retort_text_fn callback, void *user,
                         retort_generate_stats *stats);
+
+/*===-- Self test --------------------------------------------------------===*/
+
+typedef struct retort_selftest_result {
+  int32_t passed; /**< 1: same greedy token, and error at most 1e-3 */
+  int32_t greedy; /**< largest logit's token on this machine ... */
+  int32_t expected_greedy; /**< ... and when the model was compiled */
+  double relative_error;   /**< RMS of the logits' difference over their RMS */
+} retort_selftest_result;
+
+/** Runs the prompt that was stored with its logits when the model was compiled,
+ *  on `threads` threads (0: one per processor). RETORT_NOT_FOUND if the model
+ *  holds none. */
+RETORT_API retort_status_code
+retort_model_selftest(retort_model *model, uint32_t threads,
+                      retort_selftest_result *result);
 
 #ifdef __cplusplus
 }
