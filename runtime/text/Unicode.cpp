@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <tuple>
 #include <utf8proc.h>
 #include <vector>
 
@@ -88,19 +89,23 @@ void appendLower(std::string &out, char32_t c) {
 /// Puts each run of combining marks into canonical order. utf8proc's own
 /// ordering takes quadratic time in the length of a run.
 void orderMarks(std::vector<utf8proc_int32_t> &points) {
-  auto combiningClass = [](utf8proc_int32_t c) {
+  auto combiningClass = [](utf8proc_int32_t c) -> int {
     return utf8proc_get_property(c)->combining_class;
   };
+  // The position makes the order of equal classes stay as it is.
+  std::vector<std::tuple<int, size_t, utf8proc_int32_t>> marks;
   for (size_t begin = 0; begin < points.size(); ++begin) {
     size_t end = begin;
     while (end < points.size() && combiningClass(points[end]) != 0)
       ++end;
-    if (end - begin > 1)
-      std::stable_sort(points.begin() + static_cast<ptrdiff_t>(begin),
-                       points.begin() + static_cast<ptrdiff_t>(end),
-                       [&](utf8proc_int32_t a, utf8proc_int32_t b) {
-                         return combiningClass(a) < combiningClass(b);
-                       });
+    if (end - begin > 1) {
+      marks.clear();
+      for (size_t i = begin; i < end; ++i)
+        marks.push_back({combiningClass(points[i]), i, points[i]});
+      std::sort(marks.begin(), marks.end());
+      for (size_t i = begin; i < end; ++i)
+        points[i] = std::get<2>(marks[i - begin]);
+    }
     begin = std::max(begin, end);
   }
 }
