@@ -1,3 +1,9 @@
+//===- BufferPlan.cpp - Buffers of values -----------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 
 #include "compiler/plan/BufferPlan.h"
 

@@ -1,3 +1,9 @@
+//===- BufferPlan.h - Buffers of values -------------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 ///
 /// \file
 /// Which buffer each value of a function of launches lives in.

@@ -1,3 +1,9 @@
+//===- LaunchCost.cpp - Bytes and flops of a launch -------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 
 #include "compiler/plan/LaunchCost.h"
 

@@ -1,3 +1,9 @@
+//===- LaunchCost.h - Bytes and flops of a launch ---------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 ///
 /// \file
 /// What a launch reads, writes and computes, for the roofline ledger.

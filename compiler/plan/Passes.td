@@ -1,3 +1,9 @@
+//===- Passes.td - From launches to the program ------------*- tablegen -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 
 #ifndef RETORT_COMPILER_PLAN_PASSES
 #define RETORT_COMPILER_PLAN_PASSES
