@@ -45,6 +45,9 @@ public:
   /// Bytes of checkpoint that the packed rows (elements) are made from.
   int64_t sourceBytes(int64_t first, int64_t count) const;
 
+  /// The most bytes that a row of a source tensor (an element) takes.
+  int64_t maxRowBytes() const;
+
   /// "tensor 'x': row 3, column 5" of the source of a packed element, for
   /// messages; the spec's name and packed position for padding.
   std::string describe(int64_t row, int64_t col) const;
