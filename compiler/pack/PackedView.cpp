@@ -34,8 +34,9 @@ Result<PackedView> PackedView::create(std::span<const WeightSpec> specs,
     offset += roundUp<size_t>(size, abi::kWeightAlignment);
   }
   for (auto &[name, runs] : view.byTensor)
-    std::stable_sort(runs.begin(), runs.end(),
-                     [](const Run &a, const Run &b) { return a.src < b.src; });
+    std::sort(runs.begin(), runs.end(), [](const Run &a, const Run &b) {
+      return a.src != b.src ? a.src < b.src : a.spec < b.spec;
+    });
   return view;
 }
 
