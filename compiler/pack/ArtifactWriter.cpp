@@ -106,10 +106,13 @@ public:
           writeSection(text.name, text.kind, stored, text.text.size()));
     }
     RETORT_RETURN_IF_ERROR(writeWeights(checkpoint, options));
-    RETORT_RETURN_IF_ERROR(writeIndex());
-    sizes.file = end;
-    return sizes;
+    indexOffset = end;
+    return writeIndex();
   }
+
+  /// Writes the index and the header that points to it; may be called again
+  /// when the index has grown.
+  Result<ArtifactSizes> writeIndex();
 
 private:
   Status checkContents() {
@@ -196,38 +199,39 @@ private:
     return weight;
   }
 
-  Status writeIndex() {
-    flatbuffers::FlatBufferBuilder builder;
-    abi::FinishIndexBuffer(builder, abi::Index::Pack(builder, &index));
-    auto bytes = asBytes(builder.GetBufferPointer(), builder.GetSize());
-
-    abi::FileHeader header{};
-    std::memcpy(header.magic, abi::kMagic, sizeof(header.magic));
-    header.version = abi::kFormatVersion;
-    header.headerSize = abi::kPageSize;
-    header.indexOffset = end;
-    header.indexSize = bytes.size();
-    header.indexHash = XXH3_64bits(bytes.data(), bytes.size());
-    end = roundToPage(end + bytes.size());
-    header.fileSize = end;
-    header.headerHash =
-        XXH3_64bits(&header, offsetof(abi::FileHeader, headerHash));
-
-    RETORT_RETURN_IF_ERROR(file.writeAt(base + header.indexOffset, bytes));
-    RETORT_RETURN_IF_ERROR(
-        padToPage(file, base + header.indexOffset + bytes.size()));
-    RETORT_RETURN_IF_ERROR(
-        file.writeAt(base, asBytes(&header, sizeof(header))));
-    return padToPage(file, base + sizeof(header));
-  }
-
   ArtifactContents &contents;
   abi::IndexT &index;
   OutputFile &file;
   uint64_t base;
   uint64_t end = abi::kPageSize; ///< of what is laid out, from `base`
+  uint64_t indexOffset = 0;
   ArtifactSizes sizes;
 };
+
+Result<ArtifactSizes> Writer::writeIndex() {
+  flatbuffers::FlatBufferBuilder builder;
+  abi::FinishIndexBuffer(builder, abi::Index::Pack(builder, &index));
+  auto bytes = asBytes(builder.GetBufferPointer(), builder.GetSize());
+
+  abi::FileHeader header{};
+  std::memcpy(header.magic, abi::kMagic, sizeof(header.magic));
+  header.version = abi::kFormatVersion;
+  header.headerSize = abi::kPageSize;
+  header.indexOffset = indexOffset;
+  header.indexSize = bytes.size();
+  header.indexHash = XXH3_64bits(bytes.data(), bytes.size());
+  header.fileSize = roundToPage(indexOffset + bytes.size());
+  header.headerHash =
+      XXH3_64bits(&header, offsetof(abi::FileHeader, headerHash));
+
+  RETORT_RETURN_IF_ERROR(file.writeAt(base + header.indexOffset, bytes));
+  RETORT_RETURN_IF_ERROR(
+      padToPage(file, base + header.indexOffset + bytes.size()));
+  RETORT_RETURN_IF_ERROR(file.writeAt(base, asBytes(&header, sizeof(header))));
+  RETORT_RETURN_IF_ERROR(padToPage(file, base + sizeof(header)));
+  sizes.file = header.fileSize;
+  return sizes;
+}
 
 /// Checks the header of an artifact that fills its file.
 Status checkArtifact(const MappedFile &artifact, const std::string &path) {
@@ -265,13 +269,22 @@ Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
       RETORT_ASSIGN_OR_RETURN(base,
                               writeRuntime(contents.standaloneRuntime, file));
     }
-    RETORT_ASSIGN_OR_RETURN(
-        ArtifactSizes sizes,
-        Writer(contents, file, base).write(checkpoint, options));
-    if (isStandalone) {
+    Writer writer(contents, file, base);
+    RETORT_ASSIGN_OR_RETURN(ArtifactSizes sizes,
+                            writer.write(checkpoint, options));
+    if (isStandalone)
       RETORT_RETURN_IF_ERROR(writeFooter(file, base, sizes.file));
-      sizes.file += base + sizeof(abi::StandaloneFooter);
+    if (contents.examine) {
+      RETORT_ASSIGN_OR_RETURN(
+          bool changed, contents.examine(file.temporaryPath(), contents.index));
+      if (changed) {
+        RETORT_ASSIGN_OR_RETURN(sizes, writer.writeIndex());
+        if (isStandalone)
+          RETORT_RETURN_IF_ERROR(writeFooter(file, base, sizes.file));
+      }
     }
+    if (isStandalone)
+      sizes.file += base + sizeof(abi::StandaloneFooter);
     if (options.cancel && options.cancel->load())
       return Status::error(Code::Cancelled, "writing was cancelled");
     RETORT_RETURN_IF_ERROR(file.commit(isStandalone));
