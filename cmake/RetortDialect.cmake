@@ -37,3 +37,18 @@ function(retort_dialect name)
     DEPENDS ${name}.td)
   set_property(GLOBAL APPEND PROPERTY RETORT_GENERATED_DOCS ${doc})
 endfunction()
+
+# retort_passes(NAME): the generated declarations and documentation of the
+# Passes.td in this folder, as target `retort_<name>_passes_gen`.
+function(retort_passes name)
+  set(LLVM_TARGET_DEFINITIONS Passes.td)
+  mlir_tablegen(Passes.h.inc -gen-pass-decls -name ${name} -I${CMAKE_SOURCE_DIR})
+  add_public_tablegen_target(retort_${name}_passes_gen)
+  string(TOLOWER ${name} lower)
+  set(doc ${CMAKE_BINARY_DIR}/docs/passes-${lower}.md)
+  add_custom_command(OUTPUT ${doc}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/docs
+    COMMAND ${MLIR_TABLEGEN_EXE} -gen-pass-doc -I${CMAKE_SOURCE_DIR} -I${MLIR_INCLUDE_DIRS} ${CMAKE_CURRENT_SOURCE_DIR}/Passes.td -o ${doc}
+    DEPENDS Passes.td)
+  set_property(GLOBAL APPEND PROPERTY RETORT_GENERATED_DOCS ${doc})
+endfunction()

@@ -1,0 +1,118 @@
+//===- Tiling.h - How a launch is cut into tiles ----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// The one place that decides what a tile of a launch computes, shared by the
+/// planner, which writes tile counts and scratch sizes into the program, and by
+/// the emitters. It depends on the launch and its token class alone, so that
+/// one program serves the code of every target.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_LOWER_TILING_H
+#define RETORT_COMPILER_LOWER_TILING_H
+
+#include "dialects/Kernel/Kernel.h"
+
+#include <algorithm>
+
+namespace retort {
+
+/// A launch has `tiles * (tokensPerTile == 0 ? 1 : ceil(n_tokens /
+/// tokensPerTile))` tiles, numbered with the token block as the slower index:
+/// tile number = token block * tiles + tile within the block.
+struct Tiling {
+  int64_t tiles = 1;
+  int64_t tokensPerTile = 0;
+  int64_t scratchBytes = 0; ///< per worker
+};
+
+Tiling getTiling(mlir::Operation *launch, kernel::TokenClass tokens);
+
+/// What a tile of a linear launch covers. A unit is what an output strip needs:
+/// one strip of weight rows, or with swiglu a gate and an up strip.
+struct LinearTiling {
+  int64_t unitStrips; ///< 1, or 2 with swiglu
+  int64_t units;
+  int64_t tiles;
+  /// One token: tile i covers units i, i + tiles, i + 2 tiles ..., at most this
+  /// many: distant streams of weights that are read side by side.
+  /// Many tokens: tile i covers units i * unitsPerTile and those that follow.
+  int64_t unitsPerTile;
+
+  int64_t stripsPerTile() const { return unitsPerTile * unitStrips; }
+};
+
+LinearTiling getLinearTiling(kernel::LinearOp op, kernel::TokenClass tokens);
+
+/// Tokens whose sums are kept in scratch while the weights go by, and columns
+/// of weights that are decoded at a time, in linear launches of many tokens.
+inline constexpr int64_t kLinearTokenBlock = 96;
+inline constexpr int64_t kLinearColBlock = 256;
+
+/// Scratch of a linear launch of one token, in f32 elements: a strip's sums for
+/// each strip of the tile, the scaled activations, their sums over groups.
+struct LinearOneScratch {
+  int64_t sums = 0, x, groupSums, end;
+  LinearOneScratch(const LinearTiling &tiling, const PackedEncoding &encoding,
+                   int64_t cols) {
+    int64_t blocks = encoding.blocksPerStrip(cols);
+    x = tiling.stripsPerTile() * kStripRows;
+    groupSums = x + blocks * encoding.blockCols();
+    end = groupSums + roundUp<int64_t>(blocks, 16);
+  }
+};
+
+/// Scratch of a linear launch of many tokens, in f32 elements: decoded weights
+/// [column][32 rows], then sums [strip][token][32 rows].
+struct LinearManyScratch {
+  int64_t panel = 0, sums, end;
+  explicit LinearManyScratch(const LinearTiling &tiling) {
+    sums = kLinearColBlock * kStripRows;
+    end = sums + tiling.stripsPerTile() * kLinearTokenBlock * kStripRows;
+  }
+};
+
+/// Positions that an attention tile takes at a time, a multiple of what the
+/// cache's blocks hold; the cache is readable up to a multiple of it
+/// (kPositionPadding). Rows, each a query head of a token, that share its
+/// reads.
+inline constexpr int64_t kAttentionBlock = 64;
+inline constexpr int64_t kAttentionRows = 96;
+
+/// What a tile of an attention launch covers: one key/value head and the
+/// `group` query heads that use it, for `tokensPerTile` tokens. Scratch, in f32
+/// elements: queries and results [row][head], the weights of a block of
+/// positions [row][kAttentionBlock], sums [row][16], maxima [row]. There are
+/// kSpareRows more rows than needed, so that register tiles may run over the
+/// last.
+struct AttentionTiling {
+  static constexpr int64_t kSpareRows = 16;
+  int64_t tiles, group, tokensPerTile;
+  int64_t queries = 0, results, weights, sums, maxima, end;
+
+  AttentionTiling(kernel::AttentionOp op, kernel::TokenClass tokens) {
+    kernel::CacheType cache = op.getKeys().getType();
+    tiles = cache.getNumHeads();
+    group = static_cast<int64_t>(op.getNumHeads()) / tiles;
+    tokensPerTile = tokens == kernel::TokenClass::One
+                        ? 1
+                        : std::max<int64_t>(1, kAttentionRows / group);
+    int64_t padded = roundUp(rows() + kSpareRows, kSpareRows);
+    results = padded * cache.getHeadSize();
+    weights = 2 * results;
+    sums = weights + padded * kAttentionBlock;
+    maxima = sums + padded * 16;
+    end = maxima + padded;
+  }
+  /// Of a full tile.
+  int64_t rows() const { return tokensPerTile * group; }
+};
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_LOWER_TILING_H

@@ -1,0 +1,198 @@
+//===- Kernel.cpp - The kernel dialect --------------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "dialects/Kernel/Kernel.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+
+#include "dialects/Kernel/KernelDialect.cpp.inc"
+#include "dialects/Kernel/KernelEnums.cpp.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialects/Kernel/KernelTypes.cpp.inc"
+#define GET_OP_CLASSES
+#include "dialects/Kernel/KernelOps.cpp.inc"
+
+namespace retort::kernel {
+
+void KernelDialect::initialize() {
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "dialects/Kernel/KernelTypes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/Kernel/KernelOps.cpp.inc"
+      >();
+}
+
+bool isActivation(Type type) {
+  auto t = dyn_cast<RankedTensorType>(type);
+  return t && t.getRank() == 2 && t.isDynamicDim(0) && !t.isDynamicDim(1) &&
+         t.getElementType().isF32() && !t.getEncoding();
+}
+
+bool isTokens(Type type) {
+  auto t = dyn_cast<RankedTensorType>(type);
+  return t && t.getRank() == 1 && t.isDynamicDim(0) &&
+         t.getElementType().isInteger(32);
+}
+
+bool isPackedMatrix(Type type) {
+  auto t = dyn_cast<RankedTensorType>(type);
+  return t && t.getRank() == 2 && t.hasStaticShape() &&
+         t.getElementType().isF32() && encoding::getPackedEncoding(type);
+}
+
+bool isStaticVector(Type type) {
+  auto t = dyn_cast<RankedTensorType>(type);
+  return t && t.getRank() == 1 && t.hasStaticShape() && !t.getEncoding() &&
+         (t.getElementType().isF32() || t.getElementType().isF64());
+}
+
+namespace {
+
+int64_t dim(Value v, unsigned i) {
+  return cast<RankedTensorType>(v.getType()).getDimSize(i);
+}
+
+/// Every column that a packed matrix holds must have an activation to meet.
+LogicalResult verifyInput(Operation *op, Value x, Value weight) {
+  auto encoding = *encoding::getPackedEncoding(weight.getType());
+  int64_t padded = roundUp(dim(weight, 1), encoding.blockCols());
+  if (strideOf(x) < padded)
+    return op->emitOpError("expected a row stride of at least ")
+           << padded << " for the weight's padded columns, found "
+           << strideOf(x);
+  return success();
+}
+
+LogicalResult verifyCaches(Operation *op, CacheType keys, CacheType values,
+                           int64_t numHeads) {
+  if (keys.getKind() != CacheKind::Keys ||
+      values.getKind() != CacheKind::Values)
+    return op->emitOpError("expected a cache of keys, then one of values");
+  if (keys.getNumHeads() != values.getNumHeads() ||
+      keys.getHeadSize() != values.getHeadSize())
+    return op->emitOpError("expected caches of one shape, found ")
+           << keys << " and " << values;
+  if (keys.getHeadSize() <= 0 || keys.getHeadSize() % 32)
+    return op->emitOpError("expected a padded head size that is a positive "
+                           "multiple of 32, found ")
+           << keys.getHeadSize();
+  if (keys.getNumHeads() <= 0 || numHeads <= 0 || numHeads % keys.getNumHeads())
+    return op->emitOpError("expected query heads that are a multiple of the ")
+           << keys.getNumHeads() << " key/value heads, found " << numHeads;
+  return success();
+}
+
+} // namespace
+
+LogicalResult EntryOp::verify() {
+  Block &block = getBody().front();
+  if (!llvm::hasSingleElement(block))
+    return emitOpError("expected exactly one launch op in its body");
+  Operation *launch = getLaunch();
+  if (!isa<KernelDialect>(launch->getDialect()) || launch->getNumResults() == 0)
+    return emitOpError("expected a launch of the kernel dialect, found ")
+           << launch->getName();
+  if (!llvm::equal(launch->getOperands(), block.getArguments()))
+    return emitOpError(
+        "expected the launch to take the entry's arguments in order");
+  return success();
+}
+
+LogicalResult EmbedOp::verify() {
+  int64_t padded = dim(getWeight(), 1);
+  if (strideOf(getResult()) < padded)
+    return emitOpError("expected a result stride of at least ")
+           << padded << ", found " << strideOf(getResult());
+  return success();
+}
+
+LogicalResult RmsNormOp::verify() {
+  if (getX().getType() != getResult().getType())
+    return emitOpError("expected a result of the input's type ")
+           << getX().getType() << ", found " << getResult().getType();
+  if (dim(getWeight(), 0) > strideOf(getX()))
+    return emitOpError("expected a weight of at most ")
+           << strideOf(getX()) << " elements, found " << dim(getWeight(), 0);
+  return success();
+}
+
+LogicalResult LinearOp::verify() {
+  if (failed(verifyInput(*this, getX(), getWeight())))
+    return failure();
+  bool swiglu = getEpilogue() == Epilogue::Swiglu;
+  int64_t rows = dim(getWeight(), 0), step = swiglu ? 64 : 32;
+  if (rows <= 0 || rows % step)
+    return emitOpError("expected weight rows that are a positive multiple of ")
+           << step << ", found " << rows;
+  int64_t out = swiglu ? rows / 2 : rows;
+  if (strideOf(getResult()) < out)
+    return emitOpError("expected a result stride of at least ")
+           << out << ", found " << strideOf(getResult());
+  if (getBias() && dim(getBias(), 0) != rows)
+    return emitOpError("expected a bias of ")
+           << rows << " elements, found " << dim(getBias(), 0);
+  if (getResidual() && swiglu)
+    return emitOpError("expected no residual beside the swiglu epilogue");
+  if (getResidual() && getResidual().getType() != getResult().getType())
+    return emitOpError("expected a residual of the result's type");
+  return success();
+}
+
+LogicalResult RopeTableOp::verify() {
+  auto type = cast<RankedTensorType>(getResult().getType());
+  if (!isActivation(type) || type.getDimSize(1) != 2 * dim(getInvFreq(), 0))
+    return emitOpError("expected a result tensor<?x")
+           << 2 * dim(getInvFreq(), 0) << "xf32>, found " << type;
+  if (dim(getInvFreq(), 0) % 16)
+    return emitOpError(
+               "expected frequencies padded to a multiple of 16, found ")
+           << dim(getInvFreq(), 0);
+  return success();
+}
+
+LogicalResult RopeCacheOp::verify() {
+  CacheType keys = getKeys().getType();
+  if (failed(verifyCaches(*this, keys, getValues().getType(), getNumHeads())))
+    return failure();
+  if (getNewKeys().getType() != keys ||
+      getNewValues().getType() != getValues().getType())
+    return emitOpError("expected it to return caches of the types it took");
+  int64_t size = keys.getHeadSize();
+  int64_t all = (getNumHeads() + 2 * keys.getNumHeads()) * size;
+  if (strideOf(getQkv()) < all)
+    return emitOpError("expected a qkv stride of at least ")
+           << all << ", found " << strideOf(getQkv());
+  if (strideOf(getQ()) < static_cast<int64_t>(getNumHeads()) * size)
+    return emitOpError("expected a query stride of at least ")
+           << getNumHeads() * size << ", found " << strideOf(getQ());
+  auto table = cast<RankedTensorType>(getTable().getType());
+  if (!isActivation(table) || table.getDimSize(1) != size)
+    return emitOpError("expected a table tensor<?x")
+           << size << "xf32>, found " << table;
+  return success();
+}
+
+LogicalResult AttentionOp::verify() {
+  CacheType keys = getKeys().getType();
+  if (failed(verifyCaches(*this, keys, getValues().getType(), getNumHeads())))
+    return failure();
+  int64_t width = getNumHeads() * keys.getHeadSize();
+  if (strideOf(getQ()) < width || strideOf(getResult()) < width)
+    return emitOpError("expected strides of at least ")
+           << width << ", found " << strideOf(getQ()) << " and "
+           << strideOf(getResult());
+  return success();
+}
+
+} // namespace retort::kernel

@@ -1,0 +1,54 @@
+//===- Kernel.h - The kernel dialect ----------------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// The kernel dialect: one op per launch, operands carrying encodings,
+/// target-free.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_DIALECTS_KERNEL_KERNEL_H
+#define RETORT_DIALECTS_KERNEL_KERNEL_H
+
+#include "dialects/Encoding/Encoding.h"
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/Kernel/KernelDialect.h.inc"
+#include "dialects/Kernel/KernelEnums.h.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialects/Kernel/KernelTypes.h.inc"
+
+namespace retort::kernel {
+bool isActivation(mlir::Type type);
+bool isTokens(mlir::Type type);
+bool isPackedMatrix(mlir::Type type);
+bool isStaticVector(mlir::Type type);
+
+/// Positions of a cache block; see the cache type.
+inline constexpr int64_t kCacheBlock = 16;
+
+/// Row stride of an activation.
+inline int64_t strideOf(mlir::Value activation) {
+  return mlir::cast<mlir::RankedTensorType>(activation.getType()).getDimSize(1);
+}
+/// Elements that a head of `headDim` dimensions takes after padding.
+inline int64_t paddedHeadSize(int64_t headDim) {
+  return 2 * roundUp<int64_t>(headDim / 2, 16);
+}
+} // namespace retort::kernel
+
+#define GET_OP_CLASSES
+#include "dialects/Kernel/KernelOps.h.inc"
+
+#endif // RETORT_DIALECTS_KERNEL_KERNEL_H

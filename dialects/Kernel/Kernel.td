@@ -1,0 +1,236 @@
+//===- Kernel.td - The kernel dialect ----------------------*- tablegen -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_DIALECTS_KERNEL_TD
+#define RETORT_DIALECTS_KERNEL_TD
+
+include "mlir/IR/AttrTypeBase.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/OpBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+def Kernel_Dialect : Dialect {
+  let name = "kernel";
+  let cppNamespace = "::retort::kernel";
+  let summary = "One op per launch, target-free";
+  let description = [{
+    What a fused model consists of: every op becomes one launch. Values are
+    tensors. Activations are `tensor<?xNxf32>`: one row per token of the chunk,
+    N being the row stride, a multiple of 128; elements beyond the logical width
+    are zero. Weights carry `#encoding.packed`. A layer's cache is an opaque
+    value that a launch takes and returns, so that the order of its writes and
+    reads is visible in the IR.
+
+    The attention heads are padded: a head of `d` dimensions takes
+    `2 * roundUp(d / 2, 16)` elements, first the first half, then the second
+    half, each followed by zeros. Rotary embedding rotates element `i` of the
+    first half with element `i` of the second (the "rotate half" form of the
+    Hugging Face weights).
+
+    `kernel.entry` holds one such op as a function of its operands: the unit of
+    specialisation, of which there is one per shape and token class, whatever
+    the number of layers.
+  }];
+  let useDefaultTypePrinterParser = 1;
+}
+
+class Kernel_Type<string name, string typeMnemonic> : TypeDef<Kernel_Dialect, name> {
+  let mnemonic = typeMnemonic;
+}
+
+def Kernel_CacheKind : I32EnumAttr<"CacheKind", "what a cache holds", [
+    I32EnumAttrCase<"Keys", 0, "keys">, I32EnumAttrCase<"Values", 1, "values">]> {
+  let cppNamespace = "::retort::kernel";
+}
+
+def Kernel_CacheType : Kernel_Type<"Cache", "cache"> {
+  let summary = "The keys or the values of one layer, for all positions";
+  let description = [{
+    `!kernel.cache<keys, 2 x 128>`: f32, 2 key/value heads of 128 elements after
+    padding. Positions come in blocks of 16; element (position p, head h,
+    dimension i) with H heads of D elements is at
+    ```
+    keys:    ((p / 16 * H + h) * D + i) * 16 + p % 16
+    values:  ((p / 16 * H + h) * 16 + p % 16) * D + i
+    ```
+    so that a dot product with 16 keys and a weighted sum of 16 values both run
+    along contiguous memory.
+  }];
+  let parameters = (ins EnumParameter<Kernel_CacheKind>:$kind, "int64_t":$numHeads, "int64_t":$headSize);
+  let assemblyFormat = "`<` $kind `,` $numHeads `x` $headSize `>`";
+}
+
+def Kernel_TokenClass : I32EnumAttr<"TokenClass", "how many tokens an entry is specialised for", [
+    I32EnumAttrCase<"One", 0, "one">, I32EnumAttrCase<"Many", 1, "many">]> {
+  let cppNamespace = "::retort::kernel";
+}
+
+def Kernel_Epilogue : I32EnumAttr<"Epilogue", "what a linear launch does with its sums", [
+    I32EnumAttrCase<"None", 0, "none">, I32EnumAttrCase<"Swiglu", 1, "swiglu">]> {
+  let cppNamespace = "::retort::kernel";
+}
+
+class Kernel_Op<string opMnemonic, list<Trait> traits = []> : Op<Kernel_Dialect, opMnemonic, traits>;
+
+/// f32 [tokens, stride].
+def Kernel_Activation : Type<CPred<"::retort::kernel::isActivation($_self)">,
+    "an activation tensor<?xNxf32>", "::mlir::RankedTensorType">;
+def Kernel_Tokens : Type<CPred<"::retort::kernel::isTokens($_self)">,
+    "token ids tensor<?xi32>", "::mlir::RankedTensorType">;
+/// A matrix with #encoding.packed.
+def Kernel_Matrix : Type<CPred<"::retort::kernel::isPackedMatrix($_self)">,
+    "a weight matrix tensor<RxCxf32, #encoding.packed<...>>", "::mlir::RankedTensorType">;
+def Kernel_Vector : Type<CPred<"::retort::kernel::isStaticVector($_self)">,
+    "a vector tensor<Nxf32> or tensor<Nxf64>", "::mlir::RankedTensorType">;
+
+//===-- Symbols and entries ------------------------------------------------===//
+
+def Kernel_WeightOp : Kernel_Op<"weight", [Symbol]> {
+  let summary = "A packed weight and where it comes from";
+  let description = [{
+    ```
+    kernel.weight @"layers.0.qkv" : tensor<2048x1536xf32, #encoding.packed<int4, 32>>
+        rows [["model.layers.0.self_attn.q_proj.weight", 0, 64, 0], ...] cols [[0, 1536, 0]]
+    ```
+    A row run `[tensor, first source row, count, first packed row]` and a column
+    run `[first source column, count, first packed column]` say which elements
+    go where; what no run covers is zero. Vectors have row runs alone, in
+    elements. A `literal` is a constant that the compiler computed.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type,
+      OptionalAttr<ArrayAttr>:$rows, OptionalAttr<ArrayAttr>:$cols, OptionalAttr<DenseF64ArrayAttr>:$literal);
+  let assemblyFormat = "$sym_name `:` $type (`rows` $rows^)? (`cols` $cols^)? (`literal` $literal^)? attr-dict";
+}
+
+def Kernel_LoadWeightOp : Kernel_Op<"load_weight", [Pure]> {
+  let summary = "The value of a kernel.weight";
+  let arguments = (ins FlatSymbolRefAttr:$weight);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$weight `:` type($result) attr-dict";
+}
+
+def Kernel_LoadCacheOp : Kernel_Op<"load_cache", []> {
+  let summary = "The cache of a layer as the chunk finds it";
+  let arguments = (ins I64Attr:$layer);
+  let results = (outs Kernel_CacheType:$result);
+  let assemblyFormat = "$layer `:` type($result) attr-dict";
+}
+
+def Kernel_EntryOp : Kernel_Op<"entry", [Symbol, IsolatedFromAbove, SingleBlock, NoTerminator]> {
+  let summary = "One launch as a function of its operands";
+  let description = [{
+    The body holds exactly one launch op whose operands are the block's
+    arguments in order, each once. The compiled function takes pointers to these,
+    then to the results that are not caches.
+    ```
+    kernel.entry @linear_0 tokens(one) {
+    ^bb0(%x: tensor<?x1536xf32>, %w: tensor<2048x1536xf32, #encoding.packed<bf16>>):
+      %y = kernel.linear %x, %w : (tensor<?x1536xf32>, tensor<2048x1536xf32, #encoding.packed<bf16>>) -> tensor<?x2048xf32>
+    }
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, Kernel_TokenClass:$tokens);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$sym_name `tokens` `(` $tokens `)` attr-dict-with-keyword $body";
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The launch op.
+    ::mlir::Operation *getLaunch() { return &getBody().front().front(); }
+  }];
+}
+
+//===-- Launches -----------------------------------------------------------===//
+
+class Kernel_LaunchOp<string opMnemonic, list<Trait> traits = []> : Kernel_Op<opMnemonic, [Pure] # traits> {
+  let hasVerifier = 1;
+}
+
+def Kernel_EmbedOp : Kernel_LaunchOp<"embed"> {
+  let summary = "Rows of the embedding matrix";
+  let description = [{ `result[t, :] = weight[tokens[t], :]`; token ids are valid. }];
+  let arguments = (ins Kernel_Tokens:$tokens, Kernel_Matrix:$weight);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = "$tokens `,` $weight attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_RmsNormOp : Kernel_LaunchOp<"rms_norm"> {
+  let summary = "Root-mean-square normalization of each token";
+  let description = [{
+    `result[t, i] = x[r, i] / sqrt(sum_i x[r, i]^2 / width + eps) * weight[i]`
+    (arXiv 1910.07467) where `width` is the logical width, the length of
+    `weight`. r = t, or t + first_row with `from_first_row`. Elements of the result
+    beyond `width` are zero.
+  }];
+  let arguments = (ins Kernel_Activation:$x, Kernel_Vector:$weight, F64Attr:$eps, UnitAttr:$from_first_row);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = "$x `,` $weight `eps` $eps (`from_first_row` $from_first_row^)? attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_LinearOp : Kernel_LaunchOp<"linear", [AttrSizedOperandSegments]> {
+  let summary = "A matrix product with everything that follows in the same launch";
+  let description = [{
+    `s[t, r] = bias[r] + sum_k x[t, k] * weight[r, k]`, accumulated in f32. Then
+    - epilogue none: `result[t, r] = s[t, r] (+ residual[t, r])`;
+    - epilogue swiglu: the rows alternate in strips of 32 between gate and up, and
+      `result[t, 32 p + i] = silu(s[t, 64 p + i]) * s[t, 64 p + 32 + i]`
+      (arXiv 2002.05202), silu(g) = g / (1 + exp(-g)).
+
+    The rows of `weight` are a multiple of 32 (of 64 with swiglu); the result's
+    stride may be wider, its elements beyond stay untouched. `residual` may be the
+    same memory as the result.
+  }];
+  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, Optional<Kernel_Vector>:$bias,
+      Optional<Kernel_Activation>:$residual, DefaultValuedAttr<Kernel_Epilogue, "Epilogue::None">:$epilogue);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = [{
+    $x `,` $weight (`bias` $bias^ `:` type($bias))? (`residual` $residual^ `:` type($residual))?
+    (`epilogue` $epilogue^)? attr-dict `:` `(` type($x) `,` type($weight) `)` `->` type($result)
+  }];
+}
+def Kernel_RopeTableOp : Kernel_LaunchOp<"rope_table"> {
+  let summary = "Cosines and sines of the chunk's positions";
+  let description = [{
+    `inv_freq` holds one angular frequency per rotated pair, in radians per
+    position, zero in the padding. With h its length and p = position + t:
+    `result[t, i] = scale * cos(p * inv_freq[i])` and
+    `result[t, h + i] = scale * sin(p * inv_freq[i])`, the angle in f64.
+  }];
+  let arguments = (ins Kernel_Vector:$inv_freq, F64Attr:$scale);
+  let results = (outs AnyRankedTensor:$result);
+  let assemblyFormat = "$inv_freq `scale` $scale attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_RopeCacheOp : Kernel_LaunchOp<"rope_cache"> {
+  let summary = "Rotary embedding of queries and keys, and the cache write";
+  let description = [{
+    `qkv[t]` holds `num_heads` query heads, then the key heads, then the value
+    heads. Queries and keys are rotated by `table` (arXiv 2104.09864; kernel
+    dialect: padded halves); queries go to the result, keys and values into the caches
+    at position + t.
+  }];
+  let arguments = (ins Kernel_Activation:$qkv, AnyRankedTensor:$table, Kernel_CacheType:$keys,
+      Kernel_CacheType:$values, I64Attr:$num_heads);
+  let results = (outs Kernel_Activation:$q, Kernel_CacheType:$new_keys, Kernel_CacheType:$new_values);
+  let assemblyFormat = "$qkv `,` $table `,` $keys `,` $values `heads` $num_heads attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_AttentionOp : Kernel_LaunchOp<"attention"> {
+  let summary = "Causal grouped-query attention over the cache";
+  let description = [{
+    Query head h uses key/value head h / (num_heads / kv heads). For token t, over
+    the positions j <= position + t:
+    `result[t, h, :] = sum_j softmax_j(scale * q[t, h, :] . keys[j]) * values[j, :]`,
+    the softmax streamed in f32 (arXiv 2205.14135).
+  }];
+  let arguments = (ins Kernel_Activation:$q, Kernel_CacheType:$keys, Kernel_CacheType:$values,
+      I64Attr:$num_heads, F64Attr:$scale);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = "$q `,` $keys `,` $values `heads` $num_heads `scale` $scale attr-dict `:` functional-type(operands, results)";
+}
+
+#endif // RETORT_DIALECTS_KERNEL_TD
