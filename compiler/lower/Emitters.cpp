@@ -18,6 +18,7 @@ using namespace kernel;
 Emitter lookupEmitter(Operation *launch) {
   return TypeSwitch<Operation *, Emitter>(launch)
       .Case([](EmbedOp) { return emitEmbed; })
+      .Case([](LinearOp) { return emitLinear; })
       .Default([](Operation *) { return nullptr; });
 }
 
