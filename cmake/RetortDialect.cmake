@@ -35,7 +35,8 @@ function(retort_dialect name)
     COMMAND ${MLIR_TABLEGEN_EXE} -gen-dialect-doc -dialect=${lower} -I${CMAKE_SOURCE_DIR} -I${MLIR_INCLUDE_DIRS}
             ${CMAKE_CURRENT_SOURCE_DIR}/${name}.td -o ${doc}
     DEPENDS ${name}.td)
-  set_property(GLOBAL APPEND PROPERTY RETORT_GENERATED_DOCS ${doc})
+  add_custom_target(retort_${lower}_docs DEPENDS ${doc})
+  set_property(GLOBAL APPEND PROPERTY RETORT_DOC_TARGETS retort_${lower}_docs)
 endfunction()
 
 # retort_passes(NAME): the generated declarations and documentation of the
@@ -50,5 +51,6 @@ function(retort_passes name)
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/docs
     COMMAND ${MLIR_TABLEGEN_EXE} -gen-pass-doc -I${CMAKE_SOURCE_DIR} -I${MLIR_INCLUDE_DIRS} ${CMAKE_CURRENT_SOURCE_DIR}/Passes.td -o ${doc}
     DEPENDS Passes.td)
-  set_property(GLOBAL APPEND PROPERTY RETORT_GENERATED_DOCS ${doc})
+  add_custom_target(retort_${lower}_passes_docs DEPENDS ${doc})
+  set_property(GLOBAL APPEND PROPERTY RETORT_DOC_TARGETS retort_${lower}_passes_docs)
 endfunction()
