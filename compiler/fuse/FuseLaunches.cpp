@@ -118,13 +118,13 @@ Value Fuser::ropeTable(model::RopeOp op) {
   b.setInsertionPointToStart(body);
   SmallVector<double> freq(op.getInvFreq());
   freq.resize(roundUp<int64_t>(freq.size(), 16), 0.0);
-  Value w = weights.literal("rope.inv_freq." + std::to_string(tables.size()),
-                            freq);
+  Value w =
+      weights.literal("rope.inv_freq." + std::to_string(tables.size()), freq);
   auto type = RankedTensorType::get(
       {ShapedType::kDynamic, static_cast<int64_t>(freq.size()) * 2},
       b.getF32Type());
-  auto table = kernel::RopeTableOp::create(b, op.getLoc(), type, w,
-                                           op.getScaleAttr());
+  auto table =
+      kernel::RopeTableOp::create(b, op.getLoc(), type, w, op.getScaleAttr());
   label(table, "rope_table", -1);
   tables.push_back({key, table.getResult()});
   return table;
@@ -198,9 +198,8 @@ LogicalResult Fuser::attention(model::AttentionOp op) {
       b.getI64IntegerAttr(heads));
   label(write, "rope_cache", layer);
   auto attn = kernel::AttentionOp::create(
-      b, op.getLoc(), write.getQ().getType(), write.getQ(),
-      write.getNewKeys(), write.getNewValues(), b.getI64IntegerAttr(heads),
-      op.getScaleAttr());
+      b, op.getLoc(), write.getQ().getType(), write.getQ(), write.getNewKeys(),
+      write.getNewValues(), b.getI64IntegerAttr(heads), op.getScaleAttr());
   label(attn, "attention", layer);
   map.map(op.getResult(), attn.getResult());
   headsOf[op.getResult()] = qHeads;
@@ -264,8 +263,9 @@ FailureOr<Value> Fuser::plainLinear(model::LinearOp op, Value residual,
 }
 
 LogicalResult Fuser::add(model::AddOp op) {
-  for (auto [value, other] : {std::pair<Value, Value>(op.getRhs(), op.getLhs()),
-                              std::pair<Value, Value>(op.getLhs(), op.getRhs())}) {
+  for (auto [value, other] :
+       {std::pair<Value, Value>(op.getRhs(), op.getLhs()),
+        std::pair<Value, Value>(op.getLhs(), op.getRhs())}) {
     auto linear = value.getDefiningOp<model::LinearOp>();
     if (!linear || !value.hasOneUse())
       continue;
@@ -302,15 +302,14 @@ LogicalResult Fuser::head(func::FuncOp forward) {
     return failure();
   func::ReturnOp::create(b, ret.getLoc(), *hidden);
   body->getParentOp()->setAttr(
-      "function_type",
-      TypeAttr::get(b.getFunctionType(body->getArgumentTypes(),
-                                      {hidden->getType()})));
+      "function_type", TypeAttr::get(b.getFunctionType(body->getArgumentTypes(),
+                                                       {hidden->getType()})));
 
   b.setInsertionPointToEnd(module.getBody());
   auto logits = activation(model::widthOf(output.getResult()));
-  auto func = func::FuncOp::create(
-      b, forward.getLoc(), "head",
-      b.getFunctionType({hidden->getType()}, {logits}));
+  auto func =
+      func::FuncOp::create(b, forward.getLoc(), "head",
+                           b.getFunctionType({hidden->getType()}, {logits}));
   b.setInsertionPointToStart(func.addEntryBlock());
   weights.startFunction();
   layer = -1;
@@ -328,9 +327,9 @@ LogicalResult Fuser::head(func::FuncOp forward) {
 
 LogicalResult Fuser::run(func::FuncOp forward) {
   b.setInsertionPoint(forward);
-  auto func = func::FuncOp::create(
-      b, forward.getLoc(), "body",
-      b.getFunctionType(forward.getArgumentTypes(), {}));
+  auto func =
+      func::FuncOp::create(b, forward.getLoc(), "body",
+                           b.getFunctionType(forward.getArgumentTypes(), {}));
   body = func.addEntryBlock();
   b.setInsertionPointToStart(body);
   for (auto [from, to] :

@@ -1,4 +1,5 @@
-//===- WeightBuilder.cpp - Packed weights from checkpoint tensors -*- C++ -*-===//
+//===- WeightBuilder.cpp - Packed weights from checkpoint tensors -*- C++
+//-*-===//
 //
 // Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -179,8 +180,8 @@ FailureOr<Value> WeightBuilder::interleavedBias(Operation *user, StringRef name,
       runs.push_back(rowRun(tensor, row, std::min(kStripRows, size - row),
                             2 * row + shift));
   }
-  auto type = RankedTensorType::get({2 * roundUp(size, kStripRows)},
-                                    b.getF32Type());
+  auto type =
+      RankedTensorType::get({2 * roundUp(size, kStripRows)}, b.getF32Type());
   return define(name, type, runs, {});
 }
 

@@ -30,15 +30,15 @@ struct HeadLayout {
   int64_t paddedWidth() const { return heads * paddedHead(); }
   /// Calls `run(first source element, count, first padded element)` for every
   /// stretch that stays together.
-  void forEachRun(
-      llvm::function_ref<void(int64_t, int64_t, int64_t)> run) const;
+  void
+  forEachRun(llvm::function_ref<void(int64_t, int64_t, int64_t)> run) const;
 };
 
 class WeightBuilder {
 public:
   /// One of the tensors stacked into a weight; `heads` if its rows are heads.
   struct Part {
-    llvm::StringRef tensor; ///< empty: an absent bias, zeros
+    llvm::StringRef tensor;          ///< empty: an absent bias, zeros
     std::optional<HeadLayout> heads; ///< needed if `tensor` is empty
   };
 
@@ -59,11 +59,9 @@ public:
                                            llvm::StringRef name,
                                            llvm::StringRef first,
                                            llvm::StringRef second);
-  mlir::FailureOr<mlir::Value> interleavedBias(mlir::Operation *user,
-                                               llvm::StringRef name,
-                                               int64_t size,
-                                               llvm::StringRef first,
-                                               llvm::StringRef second);
+  mlir::FailureOr<mlir::Value>
+  interleavedBias(mlir::Operation *user, llvm::StringRef name, int64_t size,
+                  llvm::StringRef first, llvm::StringRef second);
   /// An f32 vector as it is.
   mlir::FailureOr<mlir::Value> vector(mlir::Operation *user,
                                       llvm::StringRef tensor);

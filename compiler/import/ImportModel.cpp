@@ -74,10 +74,9 @@ private:
   }
 
   Value rope(Value x, int64_t heads) {
-    return model::RopeOp::create(b, loc, x.getType(), x,
-                                 b.getI64IntegerAttr(heads),
-                                 b.getDenseF64ArrayAttr(invFreq),
-                                 b.getF64FloatAttr(attentionFactor));
+    return model::RopeOp::create(
+        b, loc, x.getType(), x, b.getI64IntegerAttr(heads),
+        b.getDenseF64ArrayAttr(invFreq), b.getF64FloatAttr(attentionFactor));
   }
 
   Value layer(Value x, int64_t index) {
@@ -102,16 +101,15 @@ private:
     Value up =
         linear(n, mlp + "up_proj", config.intermediateSize, config.mlpBias);
     Value act = model::SwigluOp::create(b, loc, gate, up);
-    Value down = linear(act, mlp + "down_proj", config.hiddenSize,
-                        config.mlpBias);
+    Value down =
+        linear(act, mlp + "down_proj", config.hiddenSize, config.mlpBias);
     return model::AddOp::create(b, loc, x, down);
   }
 
   void buildForward() {
     invFreq = checkpoint::ropeInvFreq(config);
     attentionFactor = checkpoint::ropeAttentionFactor(config);
-    auto tokens =
-        RankedTensorType::get({ShapedType::kDynamic}, b.getI32Type());
+    auto tokens = RankedTensorType::get({ShapedType::kDynamic}, b.getI32Type());
     auto func = func::FuncOp::create(
         b, loc, "forward",
         b.getFunctionType({tokens}, {rows(config.vocabSize)}));

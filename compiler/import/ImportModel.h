@@ -15,10 +15,10 @@
 
 #include "compiler/checkpoint/Config.h"
 
-#include "llvm/ADT/STLFunctionalExtras.h"
-#include "llvm/ADT/StringRef.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/OwningOpRef.h"
+#include "llvm/ADT/STLFunctionalExtras.h"
+#include "llvm/ADT/StringRef.h"
 
 namespace retort {
 
@@ -27,8 +27,7 @@ namespace retort {
 /// ids [T] to logits [T, vocab]. `typeOf` tells the stored type of a tensor.
 /// Sources: modeling_qwen2.py and modeling_llama.py of transformers.
 mlir::OwningOpRef<mlir::ModuleOp>
-importModel(mlir::MLIRContext &context,
-            const checkpoint::ModelConfig &config,
+importModel(mlir::MLIRContext &context, const checkpoint::ModelConfig &config,
             llvm::function_ref<DType(llvm::StringRef)> typeOf);
 
 } // namespace retort

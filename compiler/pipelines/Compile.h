@@ -1,3 +1,9 @@
+//===- Compile.h - From checkpoint to artifact ------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 ///
 /// \file
 /// `retort compile` as a library call: from a checkpoint directory to an

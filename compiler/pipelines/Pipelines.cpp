@@ -1,3 +1,9 @@
+//===- Pipelines.cpp - Stages and their pipelines ---------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 
 #include "compiler/pipelines/Pipelines.h"
 

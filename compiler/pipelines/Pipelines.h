@@ -1,3 +1,9 @@
+//===- Pipelines.h - Stages and their pipelines -----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
 ///
 /// \file
 /// The stages of a compile as pass pipelines. This is the only place that sees
@@ -34,8 +40,8 @@ struct PipelineOptions {
 void populateQuantizePipeline(mlir::OpPassManager &pm,
                               const PipelineOptions &options);
 
-/// Post-condition: functions `body` and `head` consist of kernel launches; no op
-/// of the model dialect is left.
+/// Post-condition: functions `body` and `head` consist of kernel launches; no
+/// op of the model dialect is left.
 void populateFusePipeline(mlir::OpPassManager &pm,
                           const PipelineOptions &options);
 

@@ -13,9 +13,9 @@
 #ifndef RETORT_COMPILER_PLAN_BUFFERPLAN_H
 #define RETORT_COMPILER_PLAN_BUFFERPLAN_H
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/SmallVector.h"
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 
 namespace retort {
 

@@ -22,7 +22,8 @@
 namespace retort {
 
 struct BuiltProgram {
-  /// Complete but for `weights`, which the artifact writer fills from the specs.
+  /// Complete but for `weights`, which the artifact writer fills from the
+  /// specs.
   abi::ProgramT program;
   /// The weights that launches use, in the order of their first use.
   std::vector<WeightSpec> weights;

@@ -74,11 +74,11 @@ private:
   program::BufferOp createBuffer(OpBuilder &b, StringRef name, int64_t fixed,
                                  int64_t perToken, int64_t perPosition) {
     ++numBuffers;
-    return program::BufferOp::create(
-        b, getOperation().getLoc(), name,
-        perPosition ? program::BufferKind::Cache
-                    : program::BufferKind::Activation,
-        fixed, perToken, perPosition);
+    return program::BufferOp::create(b, getOperation().getLoc(), name,
+                                     perPosition
+                                         ? program::BufferKind::Cache
+                                         : program::BufferKind::Activation,
+                                     fixed, perToken, perPosition);
   }
 
   /// The buffer of each activation, by value.
@@ -96,18 +96,17 @@ void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp body,
                   bool fixed) {
     Block &block = func.getBody().front();
     int input = plan.bufferOf.lookup(block.getArgument(0));
-    int output =
-        plan.bufferOf.lookup(block.getTerminator()->getOperand(0));
+    int output = plan.bufferOf.lookup(block.getTerminator()->getOperand(0));
     SmallVector<FlatSymbolRefAttr> symbols;
     for (auto [index, bytes] : llvm::enumerate(plan.rowBytes)) {
       bool isInput = static_cast<int>(index) == input;
       std::string symbol = (prefix + Twine(index)).str();
       if (isInput)
-        symbol = fixed ? program::kHiddenBuffer.str()
-                       : program::kTokensBuffer.str();
+        symbol =
+            fixed ? program::kHiddenBuffer.str() : program::kTokensBuffer.str();
       else if (static_cast<int>(index) == output)
-        symbol = fixed ? program::kLogitsBuffer.str()
-                       : program::kHiddenBuffer.str();
+        symbol =
+            fixed ? program::kLogitsBuffer.str() : program::kHiddenBuffer.str();
       // The head's input is the body's output.
       if (!(fixed && isInput))
         createBuffer(b, symbol,
@@ -166,9 +165,8 @@ FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
     return symbol;
 
   StringRef kind = op->getName().stripDialect();
-  std::string name = kind.str() + "_" +
-                     std::to_string(entriesOfKind[kind]++) + "_" +
-                     kernel::stringifyTokenClass(tokens).str();
+  std::string name = kind.str() + "_" + std::to_string(entriesOfKind[kind]++) +
+                     "_" + kernel::stringifyTokenClass(tokens).str();
   OpBuilder b(&getContext());
   b.setInsertionPointToEnd(getOperation().getBody());
   auto entry = kernel::EntryOp::create(b, op->getLoc(), name, tokens);
@@ -215,12 +213,14 @@ void PlanProgramPass::createLaunch(OpBuilder &b, Operation *op,
 void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
                                    program::PhaseKind kind, int64_t maxTokens) {
   std::tuple<kernel::TokenClass, int64_t, int64_t> classes[] = {
-      {kernel::TokenClass::One, 1, 1}, {kernel::TokenClass::Many, 2, maxTokens}};
+      {kernel::TokenClass::One, 1, 1},
+      {kernel::TokenClass::Many, 2, maxTokens}};
   for (auto [tokens, min, max] : classes) {
-    std::string name = (func.getName() + "_" +
-                        kernel::stringifyTokenClass(tokens)).str();
+    std::string name =
+        (func.getName() + "_" + kernel::stringifyTokenClass(tokens)).str();
     b.setInsertionPointToEnd(getOperation().getBody());
-    auto phase = program::PhaseOp::create(b, func.getLoc(), name, kind, min, max);
+    auto phase =
+        program::PhaseOp::create(b, func.getLoc(), name, kind, min, max);
     OpBuilder inner = OpBuilder::atBlockEnd(&phase.getBody().emplaceBlock());
     for (Operation &op : func.getBody().front())
       if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp, func::ReturnOp>(op))

@@ -10,8 +10,8 @@
 #include "dialects/Encoding/Encoding.h"
 #include "dialects/Model/Model.h"
 
-#include "llvm/ADT/StringSwitch.h"
 #include "mlir/IR/BuiltinOps.h"
+#include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
 
@@ -90,8 +90,8 @@ struct QuantizeWeightsPass
     }
     if (result.isInteger())
       result.groupSize = groupSize;
-    result.zeroPoints = result.kind == EncodingKind::Int4 &&
-                        weight->hasAttr(kZeroPointsAttr);
+    result.zeroPoints =
+        result.kind == EncodingKind::Int4 && weight->hasAttr(kZeroPointsAttr);
     weight->removeAttr(kZeroPointsAttr);
     auto attr = encoding::PackedAttr::get(&getContext(), result);
     weight.setType(RankedTensorType::get(

@@ -73,14 +73,14 @@ LogicalResult verifyHeads(Operation *op, StringRef what, int64_t width,
 LogicalResult WeightOp::verify() {
   auto type = cast<RankedTensorType>(getType());
   if (!type.hasStaticShape() || type.getRank() < 1 || type.getRank() > 2)
-    return emitOpError("expected a static shape of one or two dimensions, found ")
+    return emitOpError(
+               "expected a static shape of one or two dimensions, found ")
            << type;
   return success();
 }
 
 LogicalResult EmbeddingOp::verify() { return success(); }
-LogicalResult
-EmbeddingOp::verifySymbolUses(SymbolTableCollection &symbols) {
+LogicalResult EmbeddingOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return verifyWeight(*this, symbols, getWeightAttr(),
                       {ShapedType::kDynamic, widthOf(getResult())});
 }
@@ -101,8 +101,7 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &symbols) {
                           {widthOf(getResult()), widthOf(getX())})))
     return failure();
   if (getBiasAttr())
-    return verifyWeight(*this, symbols, getBiasAttr(),
-                        {widthOf(getResult())});
+    return verifyWeight(*this, symbols, getBiasAttr(), {widthOf(getResult())});
   return success();
 }
 

@@ -64,9 +64,9 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
       (*this)->getParentOp(), getKernelAttr());
   if (!entry)
     return emitOpError("expected a kernel.entry named ") << getKernelAttr();
-  size_t results = llvm::count_if(
-      entry.getLaunch()->getResultTypes(),
-      [](Type t) { return !isa<kernel::CacheType>(t); });
+  size_t results =
+      llvm::count_if(entry.getLaunch()->getResultTypes(),
+                     [](Type t) { return !isa<kernel::CacheType>(t); });
   size_t expected = entry.getBody().getNumArguments() + results;
   if (getArgs().size() != expected)
     return emitOpError("expected ")

@@ -185,6 +185,22 @@ const Session::Phase &Session::phaseFor(abi::PhaseKind kind,
 
 /// Runs the launches of the steps in order on all workers. False if cancelled:
 /// then some launches have not run.
+void Session::observe(const Phase &phase, size_t i,
+                      const retort_kernel_scalars &scalars) {
+  const abi::Program &program = *shared->index().program();
+  const abi::Launch &launch =
+      *program.phases()->Get(phase.index)->launches()->Get(i);
+  const abi::Arg &arg = *launch.args()->Get(launch.args()->size() - 1);
+  uint64_t rowBytes =
+      arg.kind() == abi::ArgKind::Buffer
+          ? program.buffers()->Get(arg.index())->bytes_per_token()
+          : 0;
+  options.observer(
+      {launch, scalars,
+       static_cast<const std::byte *>(phase.launches[i].args.back()),
+       rowBytes});
+}
+
 bool Session::walk(std::span<const Step> steps) {
   using Clock = std::chrono::steady_clock;
   bool stop = cancelled.load(std::memory_order_relaxed);
@@ -209,6 +225,8 @@ bool Session::walk(std::span<const Step> steps) {
         workers->barrier().arrive([&] {
           nextTile.store(0, std::memory_order_relaxed);
           stop = cancelled.load(std::memory_order_relaxed);
+          if (options.observer)
+            observe(*step.phase, i, scalars);
           if (!options.ledger)
             return;
           Clock::time_point now = Clock::now();

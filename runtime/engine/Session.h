@@ -47,6 +47,16 @@ private:
   CodeModule module;
 };
 
+/// A launch that has just ended, as SessionOptions::observer sees it.
+struct LaunchEvent {
+  const abi::Launch &launch;
+  const retort_kernel_scalars &scalars;
+  /// The launch's last argument: the buffer of its result, and the bytes of one
+  /// token's row there (0 if its rows are not counted by token).
+  const std::byte *result;
+  uint64_t rowBytes;
+};
+
 struct SessionOptions {
   /// Positions that may be used. 0: max_context, or as many as the available
   /// memory holds if that is less.
@@ -57,6 +67,9 @@ struct SessionOptions {
   uint32_t prefillChunk = 0;
   /// Record the time of every launch.
   bool ledger = false;
+  /// Called after each launch, by one thread at a time while the workers wait:
+  /// for comparing compiled code with a reference.
+  std::function<void(const LaunchEvent &)> observer;
 };
 
 /// Receives logits of consecutive tokens of a feed: `first` is the index in the
@@ -116,6 +129,8 @@ private:
   Status bind();
   const Phase &phaseFor(abi::PhaseKind kind, uint64_t tokens) const;
   bool walk(std::span<const Step> steps);
+  void observe(const Phase &phase, size_t launch,
+               const retort_kernel_scalars &scalars);
   Status feedChunk(std::span<const int32_t> tokens, uint64_t first, bool last,
                    const LogitsSink &sink);
 

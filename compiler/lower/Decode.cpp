@@ -1,0 +1,96 @@
+//===- Decode.cpp - Decode packed weights in registers --------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Decode.h"
+
+using namespace mlir;
+
+namespace retort {
+
+int64_t columnStep(const PackedEncoding &encoding) {
+  switch (encoding.kind) {
+  case EncodingKind::Int4:
+    return 8;
+  case EncodingKind::Int8:
+    return 4;
+  default:
+    return 1;
+  }
+}
+
+/// bf16 bits in 16-bit lanes, or f16 and f32 elements, to f32.
+static Value widen(KernelBuilder &k, Value bits, EncodingKind kind) {
+  auto n = cast<VectorType>(bits.getType()).getDimSize(0);
+  if (kind == EncodingKind::BF16)
+    return k.bitcast(k.shl(k.zeroExtend(bits, k.i32()), 16), k.vec(k.f32(), n));
+  return kind == EncodingKind::F16 ? k.extend(bits, k.f32()) : bits;
+}
+
+Value Decoder::loadFloats(Index block, Index col, int64_t v) {
+  Type element = encoding.kind == EncodingKind::F32   ? k.f32()
+                 : encoding.kind == EncodingKind::F16 ? k.builder().getF16Type()
+                                                      : k.i16();
+  int64_t bytes = element.getIntOrFloatBitWidth() / 8;
+  Index at = block + (col * kStripRows + v * k.lanes()) * bytes;
+  int64_t n = k.lanes();
+  Value raw = k.loadVector(weights, at, n * bytes, n * bytes);
+  return widen(k, k.bitcast(raw, k.vec(element, n)), encoding.kind);
+}
+
+Value Decoder::loadWords(Index block, Index col, int64_t v) {
+  int64_t n = k.lanes();
+  Index at = block + col / columnStep(encoding) * (kStripRows * 4) + v * n * 4;
+  return k.bitcast(
+      k.loadVector(weights, at, n * 4, std::min<int64_t>(n * 4, 32)),
+      k.vecI32());
+}
+
+Value Decoder::quant(Value words, int64_t i) {
+  Value q;
+  if (encoding.kind == EncodingKind::Int8) {
+    q = i == 3 ? words : k.shl(words, 24 - 8 * i);
+    q = k.shrArithmetic(q, 24);
+  } else {
+    // Column i < 4 is the low nibble of byte i, column 4 + i the high one.
+    int64_t shift = 8 * (i % 4) + 4 * (i / 4);
+    q = shift ? k.shrLogical(words, shift) : words;
+    if (shift != 28)
+      q = k.bitAnd(q, k.constantInt(k.vecI32(), 15));
+  }
+  return k.intToFloat(q, k.f32());
+}
+
+Value Decoder::upperHalf(Value words) { return k.shrLogical(words, 16); }
+
+double Decoder::inPlaceScale(int64_t i) {
+  return 1 << (8 * (i % 2) + 4 * (i / 4));
+}
+
+Value Decoder::quantInPlace(Value words, Value upper, int64_t i) {
+  int64_t bit = 8 * (i % 2) + 4 * (i / 4);
+  Value half = i % 4 < 2 ? words : upper;
+  return k.intToFloat(
+      k.bitAnd(half, k.constantInt(k.vecI32(), int64_t(15) << bit)), k.f32());
+}
+
+Value Decoder::loadScales(Index block, int64_t v) {
+  int64_t n = k.lanes();
+  Value raw =
+      k.loadVector(weights, block + (encoding.scaleOffset() + v * n * 2), n * 2,
+                   std::min<int64_t>(n * 2, 32));
+  return widen(k, k.bitcast(raw, k.vec(k.i16(), n)), EncodingKind::BF16);
+}
+
+Value Decoder::loadZeroPoints(Index block, int64_t v) {
+  int64_t n = k.lanes();
+  Value raw =
+      k.loadVector(weights, block + (encoding.zeroPointOffset() + v * n), n,
+                   std::min<int64_t>(n, 16));
+  return k.intToFloat(k.zeroExtend(raw, k.i32()), k.f32());
+}
+
+} // namespace retort

@@ -1,0 +1,24 @@
+//===- Emitters.cpp - Emitters of launches --------------------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Emitters.h"
+
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+
+namespace retort {
+
+using namespace kernel;
+
+Emitter lookupEmitter(Operation *launch) {
+  return TypeSwitch<Operation *, Emitter>(launch)
+      .Case([](EmbedOp) { return emitEmbed; })
+      .Default([](Operation *) { return nullptr; });
+}
+
+} // namespace retort

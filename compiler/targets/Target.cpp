@@ -1,0 +1,95 @@
+//===- Target.cpp - Facts about CPU targets -------------------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/targets/Target.h"
+
+#include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/TargetParser/Host.h"
+#include "llvm/TargetParser/Triple.h"
+
+using namespace llvm;
+
+namespace retort {
+namespace {
+
+const StringRef kX86V3Features[] = {"avx2", "fma",   "f16c", "bmi1",
+                                    "bmi2", "lzcnt", "movbe"};
+const StringRef kX86V4Features[] = {
+    "avx2",     "fma",      "f16c",       "bmi1",     "bmi2",
+    "lzcnt",    "movbe",    "avx512f",    "avx512bw", "avx512cd",
+    "avx512dq", "avx512vl", "avx512_vnni"};
+const StringRef kAArch64Features[] = {"asimd", "asimdhp", "asimddp"};
+
+const Target kTargets[] = {
+    {.name = "x86-64-v3",
+     .triple = "x86_64-unknown-linux-gnu",
+     .cpu = "x86-64-v3",
+     .features = "",
+     .runtimeFeatures = kX86V3Features,
+     .lanes = 8,
+     .registers = 16,
+     .microVectors = 2,
+     .microTokens = 6,
+     .fmaChains = 8},
+    {.name = "x86-64-v4",
+     .triple = "x86_64-unknown-linux-gnu",
+     .cpu = "x86-64-v4",
+     .features = "+avx512vnni,-prefer-256-bit",
+     .runtimeFeatures = kX86V4Features,
+     .lanes = 16,
+     .registers = 32,
+     .microVectors = 2,
+     .microTokens = 12,
+     .fmaChains = 8},
+    {.name = "aarch64",
+     .triple = "aarch64-unknown-linux-gnu",
+     .cpu = "generic",
+     .features = "+v8.2a,+fullfp16,+dotprod",
+     .runtimeFeatures = kAArch64Features,
+     .lanes = 4,
+     .registers = 32,
+     .microVectors = 4,
+     .microTokens = 6,
+     .fmaChains = 8},
+};
+
+/// LLVM's name of a feature that Linux spells differently.
+StringRef llvmFeature(StringRef feature) {
+  return StringSwitch<StringRef>(feature)
+      .Case("bmi1", "bmi")
+      .Case("avx512_vnni", "avx512vnni")
+      .Case("asimd", "neon")
+      .Case("asimdhp", "fullfp16")
+      .Case("asimddp", "dotprod")
+      .Default(feature);
+}
+
+} // namespace
+
+ArrayRef<Target> allTargets() { return kTargets; }
+
+const Target *findTarget(StringRef name) {
+  const Target *it =
+      find_if(kTargets, [&](const Target &t) { return t.name == name; });
+  return it == std::end(kTargets) ? nullptr : it;
+}
+
+const Target *hostTarget() {
+  Triple::ArchType arch = Triple(sys::getProcessTriple()).getArch();
+  StringMap<bool> host = sys::getHostCPUFeatures();
+  const Target *best = nullptr;
+  for (const Target &target : kTargets)
+    if (Triple(target.triple).getArch() == arch &&
+        all_of(target.runtimeFeatures,
+               [&](StringRef f) { return host.lookup(llvmFeature(f)); }))
+      best = &target;
+  return best;
+}
+
+} // namespace retort

@@ -1,0 +1,53 @@
+//===- Target.h - Facts about CPU targets -----------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// One table of facts per CPU target. Passes and emitters read it; none asks
+/// which target it is.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_TARGETS_TARGET_H
+#define RETORT_COMPILER_TARGETS_TARGET_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringRef.h"
+
+#include <cstdint>
+
+namespace retort {
+
+struct Target {
+  llvm::StringRef name;     ///< as `--target` and the artifact spell it
+  llvm::StringRef triple;   ///< LLVM target triple
+  llvm::StringRef cpu;      ///< LLVM `-mcpu`
+  llvm::StringRef features; ///< LLVM `-mattr`, on top of the CPU's
+  /// What the runtime must find on the machine, spelled as in /proc/cpuinfo.
+  llvm::ArrayRef<llvm::StringRef> runtimeFeatures;
+  int64_t lanes;     ///< f32 elements of a vector register
+  int64_t registers; ///< vector registers
+  /// Register tile of the matrix product: vectors of rows by tokens. The
+  /// accumulators, one set of weights and one activation fit the registers.
+  int64_t microVectors;
+  int64_t microTokens;
+  /// Independent chains of FMAs that a matrix-vector product needs to hide the
+  /// latency of one.
+  int64_t fmaChains;
+};
+
+/// All targets, in the order of preference on one architecture (best last).
+llvm::ArrayRef<Target> allTargets();
+
+/// The target of that name, or null.
+const Target *findTarget(llvm::StringRef name);
+
+/// The best target that this machine can run, or null if it can run none.
+const Target *hostTarget();
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_TARGETS_TARGET_H

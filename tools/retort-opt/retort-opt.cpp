@@ -1,0 +1,29 @@
+//===- retort-opt.cpp - Run passes over IR --------------------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/codegen/Codegen.h"
+#include "compiler/lower/Passes.h"
+
+#include "mlir/Tools/mlir-opt/MlirOptMain.h"
+#include "mlir/Transforms/Passes.h"
+
+using namespace mlir;
+
+int main(int argc, char **argv) {
+  DialectRegistry registry;
+  retort::registerCodegenDialects(registry);
+  retort::registerRetortLowerPasses();
+  registerCanonicalizerPass();
+  registerCSEPass();
+  PassPipelineRegistration<>(
+      "lower-to-llvm", "From kernel entries to the LLVM dialect, for x86-64-v3",
+      [](OpPassManager &pm) {
+        retort::buildLowerToLLVMPipeline(pm, *retort::findTarget("x86-64-v3"));
+      });
+  return asMainReturnCode(
+      MlirOptMain(argc, argv, "Retort's passes over MLIR\n", registry));
+}
