@@ -26,8 +26,7 @@ MODELS = [
 
 
 def ask(retort, model, problem):
-    prompt = f"<|im_start|>user\n{problem}<|im_end|>\n<|im_start|>assistant\n"
-    command = [retort, "run", model, "-p", prompt, "--temp", "0", "-n", "200",
+    command = [retort, "run", model, "-p", problem, "--temp", "0", "-n", "200",
                "--threads", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
