@@ -17,6 +17,8 @@
 using namespace retort;
 using namespace retort::test;
 using nlohmann::json;
+using retort::abi::FileHeader;
+using retort::abi::kPageSize;
 
 namespace {
 
@@ -45,11 +47,11 @@ TEST(Inspect, DescribesModelAndParts) {
 
 TEST(Inspect, SectionsAddUpToTheFile) {
   json found = printedJson({"inspect", tinyArtifact(), "--json"});
-  uint64_t end = abi::kPageSize;
+  uint64_t end = kPageSize;
   for (const json &section : found["sections"]) {
     EXPECT_EQ(section["offset"].get<uint64_t>(), end) << section;
-    end += (section["size"].get<uint64_t>() + abi::kPageSize - 1) /
-           abi::kPageSize * abi::kPageSize;
+    end += (section["size"].get<uint64_t>() + kPageSize - 1) / kPageSize *
+           kPageSize;
   }
   EXPECT_LT(end, std::filesystem::file_size(tinyArtifact()));
 }
@@ -163,7 +165,7 @@ class Damaged : public ::testing::Test {
 protected:
   void SetUp() override {
     bytes = readFile(tinyArtifact());
-    ASSERT_GT(bytes.size(), 3 * abi::kPageSize);
+    ASSERT_GT(bytes.size(), 3 * kPageSize);
   }
 
   /// Every tool that opens artifacts refuses `damaged`, if the check that
@@ -191,20 +193,20 @@ TEST_F(Damaged, CutAnywhere) {
 
 TEST_F(Damaged, GrownByAByteOrAPage) {
   expectRefused(bytes + '\0', "one byte more");
-  expectRefused(bytes + std::string(abi::kPageSize, '\0'), "one page more");
+  expectRefused(bytes + std::string(kPageSize, '\0'), "one page more");
 }
 
 TEST_F(Damaged, AnyByteFlipped) {
   std::vector<size_t> offsets;
-  for (size_t i = 0; i < sizeof(abi::FileHeader); ++i)
+  for (size_t i = 0; i < sizeof(FileHeader); ++i)
     offsets.push_back(i);
-  offsets.push_back(abi::kPageSize - 1);
+  offsets.push_back(kPageSize - 1);
   std::mt19937_64 random(3);
   for (int i = 0; i < 60; ++i)
     offsets.push_back(random() % bytes.size());
   // The index, where most of the rules are.
   for (int i = 0; i < 30; ++i)
-    offsets.push_back(bytes.size() - 1 - random() % abi::kPageSize);
+    offsets.push_back(bytes.size() - 1 - random() % kPageSize);
   for (size_t offset : offsets) {
     std::string damaged = bytes;
     damaged[offset] = static_cast<char>(damaged[offset] ^ (1 << random() % 8));
@@ -214,7 +216,7 @@ TEST_F(Damaged, AnyByteFlipped) {
 
 TEST_F(Damaged, EveryToolRefuses) {
   std::string damaged = bytes;
-  damaged[abi::kPageSize + 100] ^= 0x10;
+  damaged[kPageSize + 100] ^= 0x10;
   std::string path = dir.path("damaged.retort");
   writeText(path, damaged);
   EXPECT_TRUE(isError(runRetort({"run", path, "--tokens", "3,4"}), 1));
