@@ -18,6 +18,10 @@ using namespace kernel;
 Emitter lookupEmitter(Operation *launch) {
   return TypeSwitch<Operation *, Emitter>(launch)
       .Case([](EmbedOp) { return emitEmbed; })
+      .Case([](RmsNormOp) { return emitRmsNorm; })
+      .Case([](RopeTableOp) { return emitRopeTable; })
+      .Case([](RopeCacheOp) { return emitRopeCache; })
+      .Case([](AttentionOp) { return emitAttention; })
       .Default([](Operation *) { return nullptr; });
 }
 

@@ -47,11 +47,10 @@ static Tiling linearTiling(LinearOp op, TokenClass tokens) {
 }
 
 static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
-  int64_t kvHeads = op.getKeys().getType().getNumHeads();
-  int64_t group = static_cast<int64_t>(op.getNumHeads()) / kvHeads;
-  int64_t perTile =
-      tokens == TokenClass::One ? 1 : std::max<int64_t>(1, 48 / group);
-  return {.tiles = kvHeads, .tokensPerTile = perTile};
+  AttentionTiling tiling(op, tokens);
+  return {.tiles = tiling.tiles,
+          .tokensPerTile = tiling.tokensPerTile,
+          .scratchBytes = tiling.end * 4};
 }
 
 Tiling getTiling(Operation *launch, TokenClass tokens) {
@@ -60,7 +59,8 @@ Tiling getTiling(Operation *launch, TokenClass tokens) {
       .Case([&](EmbedOp) { return Tiling{.tokensPerTile = 1}; })
       .Case([&](RmsNormOp) { return Tiling{.tokensPerTile = 8}; })
       .Case([&](RopeTableOp) { return Tiling{.tokensPerTile = 16}; })
-      .Case([&](RopeCacheOp) { return Tiling{.tokensPerTile = 4}; })
+      // The tokens of a cache block, so that two tiles seldom write one line.
+      .Case([&](RopeCacheOp) { return Tiling{.tokensPerTile = kCacheBlock}; })
       .Case([&](AttentionOp op) { return attentionTiling(op, tokens); })
       .Default([](Operation *) { return Tiling{}; });
 }

@@ -77,6 +77,42 @@ struct LinearManyScratch {
   }
 };
 
+/// Positions that an attention tile takes at a time, a multiple of what the
+/// cache's blocks hold; the cache is readable up to a multiple of it
+/// (kPositionPadding). Rows, each a query head of a token, that share its
+/// reads.
+inline constexpr int64_t kAttentionBlock = 64;
+inline constexpr int64_t kAttentionRows = 96;
+
+/// What a tile of an attention launch covers: one key/value head and the
+/// `group` query heads that use it, for `tokensPerTile` tokens. Scratch, in f32
+/// elements: queries and results [row][head], the weights of a block of
+/// positions [row][kAttentionBlock], sums [row][16], maxima [row]. There are
+/// kSpareRows more rows than needed, so that register tiles may run over the
+/// last.
+struct AttentionTiling {
+  static constexpr int64_t kSpareRows = 16;
+  int64_t tiles, group, tokensPerTile;
+  int64_t queries = 0, results, weights, sums, maxima, end;
+
+  AttentionTiling(kernel::AttentionOp op, kernel::TokenClass tokens) {
+    kernel::CacheType cache = op.getKeys().getType();
+    tiles = cache.getNumHeads();
+    group = static_cast<int64_t>(op.getNumHeads()) / tiles;
+    tokensPerTile = tokens == kernel::TokenClass::One
+                        ? 1
+                        : std::max<int64_t>(1, kAttentionRows / group);
+    int64_t padded = roundUp(rows() + kSpareRows, kSpareRows);
+    results = padded * cache.getHeadSize();
+    weights = 2 * results;
+    sums = weights + padded * kAttentionBlock;
+    maxima = sums + padded * 16;
+    end = maxima + padded;
+  }
+  /// Of a full tile.
+  int64_t rows() const { return tokensPerTile * group; }
+};
+
 } // namespace retort
 
 #endif // RETORT_COMPILER_LOWER_TILING_H

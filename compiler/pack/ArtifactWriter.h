@@ -45,9 +45,9 @@ struct ArtifactContents {
   std::vector<CodeSection> codes;
   std::vector<TextSection> texts;
   std::vector<WeightSpec> weights;
-  /// Called when the file at `path`, not yet under its final name, is a complete
-  /// artifact: the place to run it. May add to the index (never remove from it);
-  /// true says that it did, and the index is written again.
+  /// Called when the file at `path`, not yet under its final name, is a
+  /// complete artifact: the place to run it. May add to the index (never remove
+  /// from it); true says that it did, and the index is written again.
   std::function<Result<bool>(const std::string &path, abi::IndexT &index)>
       examine;
   /// If not empty, the runtime executable that is put in front of the artifact,

@@ -37,6 +37,8 @@ constexpr uint64_t kPageSlack = uint64_t(1) << 20;
 /// Stacks, allocator and the like.
 constexpr uint64_t kFixedSlack = uint64_t(8) << 20;
 
+constexpr std::byte kZeros[abi::kWeightAlignment] = {};
+
 /// What the process has resident now; 0 where /proc does not say.
 uint64_t residentBytes() {
   std::FILE *statm = std::fopen("/proc/self/statm", "r");
@@ -309,7 +311,9 @@ Status PackRun::encode(const Job &job, std::vector<float> &rows,
     RETORT_RETURN_IF_ERROR(
         file.writeAt(sectionOffset + packed[unit.spec].offset, spec.literal));
     out.bytes = spec.literal;
-    return Status::ok();
+    return file.writeAt(
+        sectionOffset + packed[unit.spec].offset + size,
+        std::span(kZeros).first(packed[unit.spec].storedSize - size));
   }
   if (unit.isLast) {
     uint64_t padded = packed[unit.spec].storedSize - begin;
@@ -346,10 +350,8 @@ void PackRun::finish(Finished done) {
     XXH3_64bits_update(hash.get(), current.bytes.data(), current.bytes.size());
     error.add(current.error);
     if (unit.isLast) {
-      if (spec.form == WeightForm::Literal) {
-        const std::byte zeros[abi::kWeightAlignment] = {};
-        XXH3_64bits_update(hash.get(), zeros, weight.storedSize - weight.size);
-      }
+      if (spec.form == WeightForm::Literal)
+        XXH3_64bits_update(hash.get(), kZeros, weight.storedSize - weight.size);
       weight.hash = XXH3_64bits_digest(hash.get());
       weight.relativeError = error.relative();
       XXH3_64bits_reset(hash.get());

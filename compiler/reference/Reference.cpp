@@ -216,6 +216,9 @@ Result<Matrix> Model::linear(const Matrix &x, const std::string &weightName,
     std::vector<float> rows(static_cast<size_t>(count * x.cols));
     RETORT_RETURN_IF_ERROR(
         read(*weight, WeightUse::Projection, first, count, rows));
+    uint64_t rowBytes = weight->bytes.size() / static_cast<uint64_t>(out.cols);
+    checkpoint.dropResident(*weight, static_cast<uint64_t>(first) * rowBytes,
+                            static_cast<uint64_t>(count) * rowBytes);
     multiplyRows(rows.data(), count, panels, out.values.data() + first,
                  out.cols, scratch);
     for (int64_t t = 0; !bias.empty() && t < out.rows; ++t)
@@ -224,6 +227,7 @@ Result<Matrix> Model::linear(const Matrix &x, const std::string &weightName,
     return Status::ok();
   };
   RETORT_RETURN_IF_ERROR(parallel(out.cols, kChunkRows, multiply));
+  // Pages that two pieces share.
   checkpoint.dropResident(*weight, 0, weight->bytes.size());
   return out;
 }

@@ -7,6 +7,7 @@
 
 #include "runtime/api/ModelText.h"
 
+#include "runtime/loader/Container.h"
 #include "runtime/text/JsonReader.h"
 
 #include <algorithm>
@@ -112,6 +113,112 @@ Result<GenerationDefaults> generationDefaults(const Artifact &artifact) {
   out.endTokens.erase(std::unique(out.endTokens.begin(), out.endTokens.end()),
                       out.endTokens.end());
   return out;
+}
+
+namespace {
+
+Result<std::string> optionalText(const Artifact &artifact, const char *name) {
+  if (!artifact.hasText(name))
+    return std::string();
+  return artifact.text(name);
+}
+
+Status noTokenizer() {
+  return Status::error(Code::NotFound,
+                       "the model was compiled without a tokenizer");
+}
+
+} // namespace
+
+Result<ModelText> ModelText::read(const Artifact &artifact) {
+  ModelText out;
+  if (!artifact.hasText("text/tokenizer.json"))
+    return out;
+  RETORT_ASSIGN_OR_RETURN(std::string tokenizer,
+                          artifact.text("text/tokenizer.json"));
+  RETORT_ASSIGN_OR_RETURN(
+      std::string config,
+      optionalText(artifact, "text/tokenizer_config.json"));
+  RETORT_ASSIGN_OR_RETURN(std::string chat,
+                          optionalText(artifact, "text/chat_template.jinja"));
+  auto model = text::TextModel::create({tokenizer, config, chat, {}});
+  if (!model.isOk())
+    return model.takeStatus().withContext(artifact.path());
+  out.model = std::move(*model);
+  return out;
+}
+
+Result<ModelText> ModelText::readDirectory(const std::string &path) {
+  struct {
+    const char *name;
+    std::string text;
+  } files[] = {{"tokenizer.json", {}},
+               {"tokenizer_config.json", {}},
+               {"chat_template.jinja", {}},
+               {"generation_config.json", {}}};
+  for (auto &file : files) {
+    std::string full = path + "/" + file.name;
+    if (!pathExists(full)) {
+      if (&file == &files[0])
+        return Status::error(Code::NotFound, full + ": does not exist");
+      continue;
+    }
+    RETORT_ASSIGN_OR_RETURN(file.text, readFile(full, kMaxTextBytes));
+  }
+  auto model = text::TextModel::create(
+      {files[0].text, files[1].text, files[2].text, files[3].text});
+  if (!model.isOk())
+    return model.takeStatus().withContext(path);
+  ModelText out;
+  out.model = std::move(*model);
+  return out;
+}
+
+Result<std::vector<int32_t>> ModelText::encode(std::string_view text,
+                                               bool addSpecial) const {
+  if (!model)
+    return noTokenizer();
+  return model->tokenizer().encode(text, addSpecial);
+}
+
+Result<std::string> ModelText::decode(std::span<const int32_t> ids,
+                                      bool skipSpecial) const {
+  if (!model)
+    return noTokenizer();
+  return model->tokenizer().decode(ids, skipSpecial);
+}
+
+Result<std::string> ModelText::renderChat(std::string_view messages,
+                                          bool addGenerationPrompt) const {
+  if (!model)
+    return noTokenizer();
+  if (!model->hasChatTemplate())
+    return Status::error(Code::NotFound, "the model has no chat template");
+  text::ChatInputs inputs;
+  auto parsed = text::parseJson(messages);
+  if (!parsed.isOk())
+    return parsed.takeStatus().withContext("messages");
+  if (!parsed->is_array())
+    return expected("messages", "an array", *parsed);
+  inputs.messages = std::move(*parsed);
+  inputs.addGenerationPrompt = addGenerationPrompt;
+  auto rendered = model->renderChat(inputs, text::localTimeNow());
+  if (!rendered.isOk())
+    return rendered.takeStatus().withContext("chat template");
+  return rendered;
+}
+
+TokenDecoder ModelText::decoder(bool skipSpecial) const {
+  auto stream = std::make_shared<text::Detokenizer>(model->tokenizer(),
+                                                    skipSpecial);
+  return {[stream](int32_t id) { return stream->push(id); },
+          [stream] { return stream->finish(); }};
+}
+
+Result<std::string> ModelText::answerLine(std::string_view line) const {
+  if (!model)
+    return noTokenizer();
+  return model->answerLine(line, text::localTimeNow());
 }
 
 } // namespace retort

@@ -120,6 +120,8 @@ Status makeModel(Result<std::shared_ptr<const Artifact>> artifact,
   auto state = std::make_shared<ModelState>();
   RETORT_ASSIGN_OR_RETURN(state->text, ModelText::read(**artifact));
   RETORT_ASSIGN_OR_RETURN(state->defaults, generationDefaults(**artifact));
+  for (int32_t id : state->text.endTokens())
+    state->defaults.endTokens.push_back(id);
   RETORT_ASSIGN_OR_RETURN(
       state->model,
       Model::load(*artifact, options.target ? options.target : ""));

@@ -51,8 +51,9 @@ void AddedTokenMatcher::add(const AddedToken &token, std::string_view pattern) {
   for (char c : pattern) {
     uint8_t byte = static_cast<uint8_t>(c);
     auto &children = nodes[at].children;
-    auto it = std::find_if(children.begin(), children.end(),
-                           [&](const auto &child) { return child.first == byte; });
+    auto it =
+        std::find_if(children.begin(), children.end(),
+                     [&](const auto &child) { return child.first == byte; });
     if (it != children.end()) {
       at = it->second;
       continue;
@@ -76,8 +77,9 @@ AddedTokenMatcher::Match AddedTokenMatcher::longestAt(std::string_view text,
   for (size_t i = pos; i < text.size(); ++i) {
     uint8_t byte = static_cast<uint8_t>(text[i]);
     const auto &children = nodes[at].children;
-    auto it = std::find_if(children.begin(), children.end(),
-                           [&](const auto &child) { return child.first == byte; });
+    auto it =
+        std::find_if(children.begin(), children.end(),
+                     [&](const auto &child) { return child.first == byte; });
     if (it == children.end())
       break;
     at = it->second;

@@ -58,15 +58,15 @@ Result<Bpe> Bpe::create(Vocabulary vocabulary, const std::vector<Merge> &merges,
     bpe.allBytesKnown &= bpe.byteIds[b] >= 0;
     constexpr const char *kHex = "0123456789ABCDEF";
     // The fallback spells out the character's UTF-8, not the byte.
-    bpe.fallbackIds[b] = vocab.find(std::string("<0x") + kHex[b >> 4] +
-                                    kHex[b & 15] + '>');
+    bpe.fallbackIds[b] =
+        vocab.find(std::string("<0x") + kHex[b >> 4] + kHex[b & 15] + '>');
   }
   if (bpe.options.unknownToken) {
     bpe.unknownId = vocab.find(*bpe.options.unknownToken);
     if (bpe.unknownId < 0)
-      return Status::error(Code::InvalidData,
-                           "unk_token: token '" + *bpe.options.unknownToken +
-                               "' is not in the vocabulary");
+      return Status::error(Code::InvalidData, "unk_token: token '" +
+                                                  *bpe.options.unknownToken +
+                                                  "' is not in the vocabulary");
   }
 
   size_t capacity = std::bit_ceil(merges.size() + merges.size() / 2 + 2);
@@ -76,12 +76,11 @@ Result<Bpe> Bpe::create(Vocabulary vocabulary, const std::vector<Merge> &merges,
   for (size_t rank = 0; rank < merges.size(); ++rank) {
     const Merge &merge = merges[rank];
     auto bad = [&](std::string_view token) {
-      return Status::error(Code::InvalidData,
-                           "merges[" + std::to_string(rank) + "] ('" +
-                               std::string(merge.left) + "' '" +
-                               std::string(merge.right) + "'): token '" +
-                               std::string(token) +
-                               "' is not in the vocabulary");
+      return Status::error(
+          Code::InvalidData,
+          "merges[" + std::to_string(rank) + "] ('" + std::string(merge.left) +
+              "' '" + std::string(merge.right) + "'): token '" +
+              std::string(token) + "' is not in the vocabulary");
     };
     int32_t left = vocab.find(merge.left), right = vocab.find(merge.right);
     if (left < 0 || right < 0)

@@ -64,8 +64,8 @@ private:
   Vocabulary vocab;
   Options options;
   int32_t unknownId = -1;
-  std::array<int32_t, 256> byteIds{};        ///< of each byte's character
-  std::array<int32_t, 256> fallbackIds{};    ///< of each `<0xNN>`
+  std::array<int32_t, 256> byteIds{};     ///< of each byte's character
+  std::array<int32_t, 256> fallbackIds{}; ///< of each `<0xNN>`
   bool allBytesKnown = false;
   std::vector<MergeSlot> merges; ///< open addressing; a power of two
   int mergeShift = 64;

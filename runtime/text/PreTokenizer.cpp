@@ -137,18 +137,16 @@ Status PreTokenizer::addSteps(const Json &json, const std::string &where,
                          where + ": sequences nested too deeply");
   if (json.is_null())
     return Status::ok();
-  RETORT_ASSIGN_OR_RETURN(FieldReader fields,
-                          FieldReader::create(json, where));
+  RETORT_ASSIGN_OR_RETURN(FieldReader fields, FieldReader::create(json, where));
   RETORT_ASSIGN_OR_RETURN(std::string type, fields.requireString("type"));
   if (type == "Sequence") {
     RETORT_ASSIGN_OR_RETURN(const Json *list,
                             fields.requireArray("pretokenizers"));
     for (size_t i = 0; i < list->size(); ++i)
-      RETORT_RETURN_IF_ERROR(
-          addSteps((*list)[i],
-                   fields.pathOf("pretokenizers") + '[' + std::to_string(i) +
-                       ']',
-                   depth + 1));
+      RETORT_RETURN_IF_ERROR(addSteps((*list)[i],
+                                      fields.pathOf("pretokenizers") + '[' +
+                                          std::to_string(i) + ']',
+                                      depth + 1));
     return Status::ok();
   }
   if (type == "Split")

@@ -62,10 +62,10 @@ Result<Regex> Regex::literal(std::string_view text) {
 
 Result<Regex> Regex::compileTranslated(const std::string &pattern) {
   if (pattern.size() > kMaxPattern)
-    return Status::error(Code::Unsupported,
-                         "pattern: expected at most " +
-                             std::to_string(kMaxPattern) + " bytes, found " +
-                             std::to_string(pattern.size()));
+    return Status::error(Code::Unsupported, "pattern: expected at most " +
+                                                std::to_string(kMaxPattern) +
+                                                " bytes, found " +
+                                                std::to_string(pattern.size()));
   CompileContextPtr context(pcre2_compile_context_create(nullptr));
   if (!context)
     return Status::error(Code::OutOfMemory, "no memory for a pattern");
@@ -114,10 +114,10 @@ Status Regex::findAll(std::string_view subject,
     if (rc == PCRE2_ERROR_NOMATCH)
       break;
     if (rc < 0)
-      return Status::error(Code::InvalidArgument,
-                           "byte offset " + std::to_string(start) +
-                               ": the pattern's search failed: " +
-                               errorText(rc));
+      return Status::error(
+          Code::InvalidArgument,
+          "byte offset " + std::to_string(start) +
+              ": the pattern's search failed: " + errorText(rc));
     const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(data.get());
     // `\K` in a lookahead can end a match before it begins.
     Span match{std::min(bounds[0], bounds[1]), bounds[1]};

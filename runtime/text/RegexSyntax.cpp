@@ -26,8 +26,7 @@ constexpr std::string_view kNotSpace =
 constexpr std::string_view kWord =
     "\\p{L}\\p{M}\\p{Nl}\\p{Nd}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"
     "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
-constexpr std::string_view kAlpha =
-    "\\p{L}\\p{Nl}\\p{Alphabetic}";
+constexpr std::string_view kAlpha = "\\p{L}\\p{Nl}\\p{Alphabetic}";
 constexpr std::string_view kHex = "0-9A-Fa-f";
 
 constexpr int kMaxNesting = 100;
@@ -99,10 +98,10 @@ public:
 
 private:
   Status bad(const std::string &what) const {
-    return Status::error(Code::Unsupported,
-                         "pattern '" + std::string(in) + "': byte offset " +
-                             std::to_string(pos) + ": " + what +
-                             " is not supported");
+    return Status::error(Code::Unsupported, "pattern '" + std::string(in) +
+                                                "': byte offset " +
+                                                std::to_string(pos) + ": " +
+                                                what + " is not supported");
   }
 
   char peek(size_t ahead = 0) const {
@@ -215,8 +214,8 @@ private:
     if (comma)
       for (++end; end < in.size() && isDigit(in[end]);)
         high += in[end++];
-    bool counts = end < in.size() && in[end] == '}' &&
-                  (!low.empty() || !high.empty());
+    bool counts =
+        end < in.size() && in[end] == '}' && (!low.empty() || !high.empty());
     if (!counts) {
       ++pos;
       atom("\\{");
@@ -379,8 +378,8 @@ private:
     std::string word = '[' + std::string(kWord) + ']';
     switch (c) {
     case 'b':
-      out += "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" +
-             word + "))";
+      out += "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word +
+             ")(?=" + word + "))";
       break;
     case 'B':
       out += "(?:(?<=" + word + ")(?=" + word + ")|(?<!" + word + ")(?!" +

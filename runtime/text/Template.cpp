@@ -23,10 +23,10 @@ Template::~Template() = default;
 Result<Template> Template::parse(std::string_view source) {
   constexpr size_t kMaxSource = 4 << 20;
   if (source.size() > kMaxSource)
-    return Status::error(Code::InvalidData,
-                         "expected a template of at most " +
-                             std::to_string(kMaxSource) + " bytes, found " +
-                             std::to_string(source.size()));
+    return Status::error(Code::InvalidData, "expected a template of at most " +
+                                                std::to_string(kMaxSource) +
+                                                " bytes, found " +
+                                                std::to_string(source.size()));
   auto impl = std::make_unique<Impl>();
   RETORT_ASSIGN_OR_RETURN(impl->tree, jinja::parseTemplate(source));
   return Template(std::move(impl));

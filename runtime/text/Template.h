@@ -31,9 +31,9 @@ namespace retort::text {
 
 /// What one rendering may use. Chats of thousands of messages stay far below.
 struct TemplateLimits {
-  uint64_t steps = 8'000'000;     ///< about a second
-  size_t outputBytes = 32 << 20;  ///< of the output, and of any string
-  int depth = 400;                ///< nested calls, blocks and expressions
+  uint64_t steps = 8'000'000;    ///< about a second
+  size_t outputBytes = 32 << 20; ///< of the output, and of any string
+  int depth = 400;               ///< nested calls, blocks and expressions
 };
 
 /// A parsed template. Immutable, so that any number of threads can render.

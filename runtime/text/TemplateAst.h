@@ -117,10 +117,10 @@ struct Stmt {
     Continue,
   } kind = Text;
   int line = 1;
-  std::string text;            ///< output, or a macro's name
-  const Expr *expr = nullptr;  ///< printed, assigned, iterated or called
-  const Expr *filter = nullptr; ///< of a loop
-  std::vector<Target> targets; ///< of `set`, `for` and `with`
+  std::string text;                 ///< output, or a macro's name
+  const Expr *expr = nullptr;       ///< printed, assigned, iterated or called
+  const Expr *filter = nullptr;     ///< of a loop
+  std::vector<Target> targets;      ///< of `set`, `for` and `with`
   std::vector<const Expr *> values; ///< of `with`
   std::vector<std::pair<const Expr *, Body>> branches; ///< of `if`
   std::vector<Parameter> parameters;

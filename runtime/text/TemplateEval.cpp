@@ -236,8 +236,8 @@ ValueResult Interpreter::lookUp(const std::string &name) {
     if (s->loop && name == "loop")
       return loopObject(*s->loop);
   }
-  for (std::string_view global : {"range", "namespace", "dict",
-                                  "raise_exception", "strftime_now"})
+  for (std::string_view global :
+       {"range", "namespace", "dict", "raise_exception", "strftime_now"})
     if (name == global) {
       auto function = std::make_shared<Callable>();
       function->kind = Callable::Global;
@@ -257,8 +257,7 @@ const LoopState *Interpreter::currentLoop() const {
   return nullptr;
 }
 
-Value Interpreter::loopAttribute(const LoopState &loop,
-                                 std::string_view name) {
+Value Interpreter::loopAttribute(const LoopState &loop, std::string_view name) {
   int64_t index = static_cast<int64_t>(loop.index);
   int64_t length = static_cast<int64_t>(loop.items->size());
   if (name == "index")
@@ -284,9 +283,9 @@ Value Interpreter::loopAttribute(const LoopState &loop,
   if (name == "nextitem" && index + 1 < length)
     return (*loop.items)[loop.index + 1];
   if (name == "previtem" || name == "nextitem")
-    return Value::undefined("there is no " +
-                            std::string(name == "previtem" ? "previous" : "next") +
-                            " item");
+    return Value::undefined(
+        "there is no " + std::string(name == "previtem" ? "previous" : "next") +
+        " item");
   if (name == "cycle") {
     auto cycle = std::make_shared<Callable>();
     cycle->kind = Callable::Cycle;

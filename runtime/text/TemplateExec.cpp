@@ -250,8 +250,8 @@ Status Interpreter::assign(const Target &target, const Value &value) {
     RETORT_ASSIGN_OR_RETURN(std::vector<Value> items, iterate(budget, value));
     if (items.size() != target.parts.size())
       return typeError("cannot unpack: expected " +
-                       std::to_string(target.parts.size()) +
-                       " values, found " + std::to_string(items.size()));
+                       std::to_string(target.parts.size()) + " values, found " +
+                       std::to_string(items.size()));
     for (size_t i = 0; i < items.size(); ++i)
       RETORT_RETURN_IF_ERROR(assign(target.parts[i], items[i]));
     return Status::ok();
@@ -312,7 +312,8 @@ ValueResult Interpreter::callMacro(const Callable &macro, Arguments args) {
   std::vector<bool> used(args.keywords.size(), false);
   for (size_t i = 0; i < parameters.size(); ++i) {
     const Parameter &p = parameters[i];
-    const Value *given = i < args.positional.size() ? &args.positional[i] : nullptr;
+    const Value *given =
+        i < args.positional.size() ? &args.positional[i] : nullptr;
     for (size_t k = 0; k < args.keywords.size(); ++k)
       if (args.keywords[k].first == p.name && !used[k]) {
         if (given)

@@ -51,8 +51,7 @@ ValueResult path(Budget &budget, const Value &value, const Value &attribute) {
     return typeError("an attribute must be a string or an integer");
   Value current = value;
   std::string dot = ".";
-  for (const std::string &part :
-       splitString(attribute.asString(), &dot, -1)) {
+  for (const std::string &part : splitString(attribute.asString(), &dot, -1)) {
     bool digits = !part.empty() &&
                   part.find_first_not_of("0123456789") == std::string::npos &&
                   part.size() < 10;
@@ -100,7 +99,8 @@ Status sortPairs(Budget &budget, std::vector<std::pair<Value, Value>> &pairs,
 ValueResult sortFilter(Budget &budget, const Value &value,
                        const Arguments &args) {
   bool reverse = argument(args, 0, "reverse", Value(false)).truth();
-  bool caseSensitive = argument(args, 1, "case_sensitive", Value(false)).truth();
+  bool caseSensitive =
+      argument(args, 1, "case_sensitive", Value(false)).truth();
   Value attribute = argument(args, 2, "attribute", Value(nullptr));
   RETORT_ASSIGN_OR_RETURN(std::vector<Value> items, iterate(budget, value));
   std::vector<std::pair<Value, Value>> pairs;
@@ -120,7 +120,8 @@ ValueResult dictSort(Budget &budget, const Value &value,
   if (!value.isDict())
     return typeError(std::string("dictsort: expected a dictionary, found '") +
                      value.typeName() + "'");
-  bool caseSensitive = argument(args, 0, "case_sensitive", Value(false)).truth();
+  bool caseSensitive =
+      argument(args, 0, "case_sensitive", Value(false)).truth();
   Value by = argument(args, 1, "by", Value(std::string("key")));
   bool reverse = argument(args, 2, "reverse", Value(false)).truth();
   bool byValue = by.isString() && by.asString() == "value";
@@ -139,7 +140,8 @@ ValueResult dictSort(Budget &budget, const Value &value,
 
 ValueResult uniqueFilter(Budget &budget, const Value &value,
                          const Arguments &args) {
-  bool caseSensitive = argument(args, 0, "case_sensitive", Value(false)).truth();
+  bool caseSensitive =
+      argument(args, 0, "case_sensitive", Value(false)).truth();
   Value attribute = argument(args, 1, "attribute", Value(nullptr));
   RETORT_ASSIGN_OR_RETURN(std::vector<Value> items, iterate(budget, value));
   std::vector<Value> seen, out;
@@ -147,8 +149,7 @@ ValueResult uniqueFilter(Budget &budget, const Value &value,
     RETORT_ASSIGN_OR_RETURN(Value key,
                             sortKey(budget, item, attribute, caseSensitive));
     for (const Value &v : seen)
-      RETORT_RETURN_IF_ERROR(
-          budget.take(std::min(v.weight(), key.weight())));
+      RETORT_RETURN_IF_ERROR(budget.take(std::min(v.weight(), key.weight())));
     bool known = std::any_of(seen.begin(), seen.end(),
                              [&](const Value &v) { return equal(v, key); });
     if (known)
@@ -161,7 +162,8 @@ ValueResult uniqueFilter(Budget &budget, const Value &value,
 
 ValueResult extreme(Budget &budget, const Value &value, const Arguments &args,
                     bool largest) {
-  bool caseSensitive = argument(args, 0, "case_sensitive", Value(false)).truth();
+  bool caseSensitive =
+      argument(args, 0, "case_sensitive", Value(false)).truth();
   Value attribute = argument(args, 1, "attribute", Value(nullptr));
   RETORT_ASSIGN_OR_RETURN(std::vector<Value> items, iterate(budget, value));
   if (items.empty())
@@ -170,8 +172,8 @@ ValueResult extreme(Budget &budget, const Value &value, const Arguments &args,
   RETORT_ASSIGN_OR_RETURN(Value bestKey,
                           sortKey(budget, best, attribute, caseSensitive));
   for (size_t i = 1; i < items.size(); ++i) {
-    RETORT_ASSIGN_OR_RETURN(Value key, sortKey(budget, items[i], attribute,
-                                               caseSensitive));
+    RETORT_ASSIGN_OR_RETURN(
+        Value key, sortKey(budget, items[i], attribute, caseSensitive));
     std::optional<bool> less =
         largest ? lessThan(bestKey, key) : lessThan(key, bestKey);
     if (!less)
@@ -411,7 +413,8 @@ ValueResult roundFilter(Budget &budget, const Value &value,
     return Value(real);
   if (digits < 0) {
     double scale = std::pow(10.0, static_cast<double>(-digits));
-    return Value(std::isinf(scale) ? 0.0 : std::nearbyint(real / scale) * scale);
+    return Value(std::isinf(scale) ? 0.0
+                                   : std::nearbyint(real / scale) * scale);
   }
   // printf rounds the exact value, half to even, as Python's round does.
   char buffer[700];
@@ -428,9 +431,8 @@ ValueResult absFilter(Budget &budget, const Value &value, const Arguments &) {
   if (!value.isIntegral())
     return typeError(std::string("abs: expected a number, found '") +
                      value.typeName() + "'");
-  return value.asInt() < 0
-             ? arithmetic(budget, "-", Value(int64_t(0)), value)
-             : ValueResult(Value(value.asInt()));
+  return value.asInt() < 0 ? arithmetic(budget, "-", Value(int64_t(0)), value)
+                           : ValueResult(Value(value.asInt()));
 }
 
 ValueResult toJson(Budget &budget, const Value &value, const Arguments &args) {
@@ -444,11 +446,10 @@ ValueResult toJson(Budget &budget, const Value &value, const Arguments &args) {
     style.itemSeparator = ",";
     constexpr int64_t kWidest = 64;
     style.indentText =
-        indent.isString()
-            ? indent.asString()
-            : std::string(static_cast<size_t>(std::clamp<int64_t>(
-                              indent.asInt(), 0, kWidest)),
-                          ' ');
+        indent.isString() ? indent.asString()
+                          : std::string(static_cast<size_t>(std::clamp<int64_t>(
+                                            indent.asInt(), 0, kWidest)),
+                                        ' ');
   }
   if (separators.isList() && separators.asList().items.size() == 2 &&
       separators.asList().items[0].isString() &&
@@ -508,7 +509,8 @@ ValueResult listFilter(Budget &budget, const Value &value, const Arguments &) {
 
 ValueResult batchFilter(Budget &budget, const Value &value,
                         const Arguments &args) {
-  RETORT_ASSIGN_OR_RETURN(int64_t size, integerArgument(args, 0, "linecount", 0));
+  RETORT_ASSIGN_OR_RETURN(int64_t size,
+                          integerArgument(args, 0, "linecount", 0));
   if (size <= 0)
     return typeError("batch: expected a positive size");
   RETORT_ASSIGN_OR_RETURN(std::vector<Value> items, iterate(budget, value));
@@ -586,7 +588,8 @@ ValueResult trimFilter(Budget &budget, const Value &value,
                        const Arguments &args) {
   RETORT_ASSIGN_OR_RETURN(std::string text, stringOf(budget, value));
   const Value *set = args.find(0, "chars");
-  const std::string *chars = set && set->isString() ? &set->asString() : nullptr;
+  const std::string *chars =
+      set && set->isString() ? &set->asString() : nullptr;
   return Value(std::string(stripString(text, chars, true, true)));
 }
 
@@ -654,10 +657,8 @@ constexpr std::pair<std::string_view, Filter> kFilters[] = {
     {"dictsort", dictSort},
     {"e", stringFilter<escapeHtml>},
     {"escape", stringFilter<escapeHtml>},
-    {"first",
-     [](Budget &b, const Value &v, const Arguments &) {
-       return firstOrLast(b, v, false);
-     }},
+    {"first", [](Budget &b, const Value &v,
+                 const Arguments &) { return firstOrLast(b, v, false); }},
     {"float", floatFilter},
     {"format", formatFilter},
     {"groupby", groupBy},
@@ -665,22 +666,16 @@ constexpr std::pair<std::string_view, Filter> kFilters[] = {
     {"int", intFilter},
     {"items", itemsFilter},
     {"join", joinFilter},
-    {"last",
-     [](Budget &b, const Value &v, const Arguments &) {
-       return firstOrLast(b, v, true);
-     }},
+    {"last", [](Budget &b, const Value &v,
+                const Arguments &) { return firstOrLast(b, v, true); }},
     {"length", lengthFilter},
     {"list", listFilter},
     {"lower", stringFilter<toLower>},
     {"map", mapFilter},
-    {"max",
-     [](Budget &b, const Value &v, const Arguments &a) {
-       return extreme(b, v, a, true);
-     }},
-    {"min",
-     [](Budget &b, const Value &v, const Arguments &a) {
-       return extreme(b, v, a, false);
-     }},
+    {"max", [](Budget &b, const Value &v,
+               const Arguments &a) { return extreme(b, v, a, true); }},
+    {"min", [](Budget &b, const Value &v,
+               const Arguments &a) { return extreme(b, v, a, false); }},
     {"reject",
      [](Budget &b, const Value &v, const Arguments &a) {
        return choose(b, v, a, false, false);
@@ -693,10 +688,8 @@ constexpr std::pair<std::string_view, Filter> kFilters[] = {
     {"reverse", reverseFilter},
     {"round", roundFilter},
     {"safe", stringFilter<same>},
-    {"select",
-     [](Budget &b, const Value &v, const Arguments &a) {
-       return choose(b, v, a, true, false);
-     }},
+    {"select", [](Budget &b, const Value &v,
+                  const Arguments &a) { return choose(b, v, a, true, false); }},
     {"selectattr",
      [](Budget &b, const Value &v, const Arguments &a) {
        return choose(b, v, a, true, true);

@@ -290,7 +290,9 @@ private:
     };
     if (base != 10) {
       pos += 2;
-      take([](char c) { return isDigit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f'); });
+      take([](char c) {
+        return isDigit(c) || ((c | 32) >= 'a' && (c | 32) <= 'f');
+      });
       return integer(digits, base);
     }
     take(isDigit);
@@ -313,8 +315,8 @@ private:
     if (!isFloat)
       return integer(digits, 10);
     double value = 0;
-    auto rc = std::from_chars(digits.data(), digits.data() + digits.size(),
-                              value);
+    auto rc =
+        std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (rc.ec != std::errc())
       return bad("number '" + digits + "' is out of range");
     emit(Token::Float).number = value;

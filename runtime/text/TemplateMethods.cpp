@@ -14,12 +14,12 @@ namespace retort::text::jinja {
 namespace {
 
 constexpr std::string_view kStringMethods[] = {
-    "strip",      "lstrip",     "rstrip",       "split",        "rsplit",
-    "splitlines", "startswith", "endswith",     "upper",        "lower",
-    "title",      "capitalize", "replace",      "find",         "rfind",
-    "index",      "count",      "join",         "removeprefix", "removesuffix",
-    "isdigit",    "isalpha",    "isspace",      "isupper",      "islower",
-    "isalnum",    "zfill",      "partition",    "rpartition",   "swapcase"};
+    "strip",      "lstrip",     "rstrip",    "split",        "rsplit",
+    "splitlines", "startswith", "endswith",  "upper",        "lower",
+    "title",      "capitalize", "replace",   "find",         "rfind",
+    "index",      "count",      "join",      "removeprefix", "removesuffix",
+    "isdigit",    "isalpha",    "isspace",   "isupper",      "islower",
+    "isalnum",    "zfill",      "partition", "rpartition",   "swapcase"};
 constexpr std::string_view kListMethods[] = {"index", "count"};
 constexpr std::string_view kDictMethods[] = {"items", "keys", "values", "get",
                                              "copy"};
@@ -29,8 +29,7 @@ constexpr std::string_view kForbidden[] = {
     "clear",  "update", "setdefault", "popitem", "reverse"};
 
 template <typename Names> bool isIn(const Names &names, std::string_view name) {
-  return std::find(std::begin(names), std::end(names), name) !=
-         std::end(names);
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
 size_t characterOffset(std::string_view text, size_t bytes) {
@@ -92,8 +91,8 @@ Result<bool> startsOrEndsWith(const std::string &text, const Value *affix,
                    ": expected a string or a tuple of strings");
 }
 
-template <typename Accepts> bool allCharacters(const std::string &text,
-                                               Accepts accepts) {
+template <typename Accepts>
+bool allCharacters(const std::string &text, Accepts accepts) {
   for (size_t pos = 0; pos < text.size();)
     if (!accepts(decodeUtf8(text, pos)))
       return false;
@@ -121,9 +120,8 @@ std::vector<std::string> splitLines(const std::string &text) {
 }
 
 /// Splits from the right: `rsplit` with a separator.
-std::vector<std::string> splitRight(std::string_view text,
-                                    const std::string &separator,
-                                    int64_t limit) {
+std::vector<std::string>
+splitRight(std::string_view text, const std::string &separator, int64_t limit) {
   std::vector<std::string> parts;
   for (; limit != 0; --limit) {
     size_t at = text.rfind(separator);
@@ -259,8 +257,8 @@ ValueResult stringMethod(Budget &budget, const std::string &text,
   if (name == "strip" || name == "lstrip" || name == "rstrip") {
     RETORT_ASSIGN_OR_RETURN(const std::string *set,
                             optionalString(args, 0, "chars"));
-    return Value(
-        std::string(stripString(text, set, name != "rstrip", name != "lstrip")));
+    return Value(std::string(
+        stripString(text, set, name != "rstrip", name != "lstrip")));
   }
   if (name == "split" || name == "rsplit")
     return splitMethod(text, name, args);

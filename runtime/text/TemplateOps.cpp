@@ -31,8 +31,8 @@ ValueResult integerPower(int64_t base, int64_t exponent) {
   if (exponent < 0) {
     if (base == 0)
       return typeError("zero cannot be raised to a negative power");
-    return Value(std::pow(static_cast<double>(base),
-                          static_cast<double>(exponent)));
+    return Value(
+        std::pow(static_cast<double>(base), static_cast<double>(exponent)));
   }
   int64_t result = 1;
   while (exponent > 0) {
@@ -254,8 +254,7 @@ Result<bool> compareValues(Budget &budget, std::string_view op,
     RETORT_ASSIGN_OR_RETURN(bool found, contains(budget, right, left));
     return !found;
   }
-  RETORT_RETURN_IF_ERROR(
-      budget.take(std::min(left.weight(), right.weight())));
+  RETORT_RETURN_IF_ERROR(budget.take(std::min(left.weight(), right.weight())));
   if (op == "==")
     return equal(left, right);
   if (op == "!=")
@@ -368,7 +367,8 @@ ValueResult sliceOf(Budget &budget, const Value &object, const Value &start,
   for (int64_t i = s.start; s.step > 0 ? i < s.stop : i > s.stop; i += s.step) {
     size_t at = static_cast<size_t>(i);
     if (object.isString())
-      text.append(object.asString(), offsets[at], offsets[at + 1] - offsets[at]);
+      text.append(object.asString(), offsets[at],
+                  offsets[at + 1] - offsets[at]);
     else
       items.push_back(object.asList().items[at]);
   }
@@ -458,13 +458,15 @@ ValueResult formatPercent(Budget &budget, const std::string &format,
         return typeError(std::string("the format '%") + kind +
                          "' needs a number, found '" + value.typeName() + "'");
       char buffer[2048];
-      bool real = std::string_view("feEgG").find(kind) != std::string_view::npos;
+      bool real =
+          std::string_view("feEgG").find(kind) != std::string_view::npos;
       std::string pattern = '%' + spec + (real ? "" : "ll") + kind;
       if (!real && value.isFloat() && !(std::fabs(value.asDouble()) < 9e18))
         return typeError("a number is out of range for the format");
       int64_t whole = !real && value.isFloat()
                           ? static_cast<int64_t>(value.asDouble())
-                          : real ? 0 : value.asInt();
+                      : real ? 0
+                             : value.asInt();
       int n = real ? std::snprintf(buffer, sizeof(buffer), pattern.c_str(),
                                    value.asDouble())
                    : std::snprintf(buffer, sizeof(buffer), pattern.c_str(),

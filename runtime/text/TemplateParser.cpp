@@ -78,9 +78,9 @@ private:
     }
   }
   Status bad(const std::string &message) const {
-    return Status::error(Code::InvalidData,
-                         "line " + std::to_string(current().line) + ": " +
-                             message);
+    return Status::error(Code::InvalidData, "line " +
+                                                std::to_string(current().line) +
+                                                ": " + message);
   }
   Status expected(const std::string &what) const {
     return bad("expected " + what + ", found " + describe(current()));

@@ -115,9 +115,8 @@ Result<bool> applyTest(Budget &budget, const std::string &name,
                        const Value &value, const Arguments &args);
 
 /// Splits as `str.split` does; `limit` < 0 for no limit.
-std::vector<std::string> splitString(std::string_view text,
-                                     const std::string *separator,
-                                     int64_t limit);
+std::vector<std::string>
+splitString(std::string_view text, const std::string *separator, int64_t limit);
 /// Strips the characters in `set`, or white space if it is null.
 std::string_view stripString(std::string_view text, const std::string *set,
                              bool left, bool right);

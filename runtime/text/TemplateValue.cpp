@@ -194,10 +194,9 @@ bool Value::truth() const {
 }
 
 const char *Value::typeName() const {
-  constexpr const char *kNames[] = {"Undefined", "NoneType", "bool",
-                                    "int",       "float",    "str",
-                                    "list",      "dict",     "Namespace",
-                                    "function"};
+  constexpr const char *kNames[] = {"Undefined", "NoneType", "bool", "int",
+                                    "float",     "str",      "list", "dict",
+                                    "Namespace", "function"};
   if (isList() && asList().isTuple)
     return "tuple";
   return kNames[storage.index()];

@@ -69,10 +69,9 @@ constexpr int kMaxValueDepth = 120;
 
 class Value {
 public:
-  using Storage =
-      std::variant<std::shared_ptr<const Undefined>, std::nullptr_t, bool,
-                   int64_t, double, StringPtr, ListPtr, DictPtr, NamespacePtr,
-                   CallablePtr>;
+  using Storage = std::variant<std::shared_ptr<const Undefined>, std::nullptr_t,
+                               bool, int64_t, double, StringPtr, ListPtr,
+                               DictPtr, NamespacePtr, CallablePtr>;
 
   Value() : storage(std::shared_ptr<const Undefined>()) {}
   Value(std::nullptr_t) : storage(nullptr) {}
@@ -110,8 +109,7 @@ public:
   }
   /// The value of any number.
   double asDouble() const {
-    return isFloat() ? std::get<double>(storage)
-                     : static_cast<double>(asInt());
+    return isFloat() ? std::get<double>(storage) : static_cast<double>(asInt());
   }
   const std::string &asString() const { return *std::get<StringPtr>(storage); }
   const List &asList() const { return *std::get<ListPtr>(storage); }

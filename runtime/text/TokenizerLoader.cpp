@@ -175,8 +175,8 @@ std::string indexed(const std::string &where, size_t index) {
 
 Status unsupported(const FieldReader &fields, const char *what,
                    const std::string &type) {
-  return fields.error(Code::Unsupported, std::string("unsupported ") + what +
-                                             " '" + type + "'");
+  return fields.error(Code::Unsupported,
+                      std::string("unsupported ") + what + " '" + type + "'");
 }
 
 } // namespace
@@ -197,7 +197,8 @@ public:
     RETORT_RETURN_IF_ERROR(
         readPostProcessor(at("post_processor"), "post_processor", 0));
     int byteLevels = 0;
-    RETORT_RETURN_IF_ERROR(readDecoder(at("decoder"), "decoder", 0, byteLevels));
+    RETORT_RETURN_IF_ERROR(
+        readDecoder(at("decoder"), "decoder", 0, byteLevels));
     if (byteLevels != 1)
       return Status::error(Code::Unsupported,
                            "decoder: expected one ByteLevel, found " +
@@ -231,8 +232,8 @@ private:
     if (const Json *dropout = fields.find("dropout");
         dropout && !(dropout->is_number() && dropout->get<double>() == 0))
       return fields.error(Code::Unsupported, "unsupported field 'dropout'");
-    for (const char *affix : {"continuing_subword_prefix",
-                              "end_of_word_suffix"}) {
+    for (const char *affix :
+         {"continuing_subword_prefix", "end_of_word_suffix"}) {
       RETORT_ASSIGN_OR_RETURN(std::string value, fields.string(affix));
       if (!value.empty())
         return fields.error(Code::Unsupported, std::string("unsupported ") +
@@ -349,19 +350,17 @@ private:
     if (sameId && *sameId != token.content)
       return fields.error(Code::InvalidData,
                           "token '" + token.content + "': id " +
-                              std::to_string(token.id) +
-                              " belongs to token '" + std::string(*sameId) +
-                              "' already");
+                              std::to_string(token.id) + " belongs to token '" +
+                              std::string(*sameId) + "' already");
     int32_t sameContent = tokenizer.tokenToId(token.content);
     if (sameContent >= 0 && sameContent != token.id)
-      return fields.error(Code::InvalidData,
-                          "token '" + token.content +
-                              "': expected one id, found " +
-                              std::to_string(sameContent) + " and " +
-                              std::to_string(token.id));
+      return fields.error(
+          Code::InvalidData,
+          "token '" + token.content + "': expected one id, found " +
+              std::to_string(sameContent) + " and " + std::to_string(token.id));
     if (tokenizer.addedById.count(token.id))
-      return fields.error(Code::InvalidData, "token '" + token.content +
-                                                 "' is listed twice");
+      return fields.error(Code::InvalidData,
+                          "token '" + token.content + "' is listed twice");
     tokenizer.addedById[token.id] = tokenizer.added.size();
     tokenizer.addedByContent[token.content] = token.id;
     tokenizer.idLimit =
@@ -406,8 +405,9 @@ private:
       std::string where = indexed(path, i);
       if (!entry.is_object() || entry.size() != 1)
         return Status::error(Code::InvalidData,
-                             where + ": expected an object with Sequence or "
-                                     "SpecialToken, found " +
+                             where +
+                                 ": expected an object with Sequence or "
+                                 "SpecialToken, found " +
                                  describeKind(entry));
       std::string kind = entry.begin().key();
       RETORT_ASSIGN_OR_RETURN(
@@ -455,11 +455,10 @@ private:
     for (const Json &value : *list) {
       if (!value.is_number_integer() || value < 0 || value >= kMaxTokenId ||
           !tokenizer.idToToken(value.get<int32_t>()))
-        return Status::error(Code::InvalidData,
-                             token.pathOf("ids") +
-                                 ": expected ids of tokens, found " +
-                                 value.dump(-1, ' ', true,
-                                            Json::error_handler_t::replace));
+        return Status::error(
+            Code::InvalidData,
+            token.pathOf("ids") + ": expected ids of tokens, found " +
+                value.dump(-1, ' ', true, Json::error_handler_t::replace));
       ids.push_back(value.get<int32_t>());
     }
     return Status::ok();
@@ -485,9 +484,9 @@ private:
       return unsupported(fields, "decoder", type);
     RETORT_ASSIGN_OR_RETURN(const Json *list, fields.requireArray("decoders"));
     for (size_t i = 0; i < list->size(); ++i)
-      RETORT_RETURN_IF_ERROR(readDecoder(
-          (*list)[i], indexed(fields.pathOf("decoders"), i), depth + 1,
-          byteLevels));
+      RETORT_RETURN_IF_ERROR(readDecoder((*list)[i],
+                                         indexed(fields.pathOf("decoders"), i),
+                                         depth + 1, byteLevels));
     return Status::ok();
   }
 

@@ -65,7 +65,8 @@ struct ByteAlphabet {
 };
 constexpr ByteAlphabet kByteAlphabet;
 
-template <typename Map> std::string mapCharacters(std::string_view text, Map map) {
+template <typename Map>
+std::string mapCharacters(std::string_view text, Map map) {
   std::string out;
   out.reserve(text.size());
   for (size_t pos = 0; pos < text.size();)

@@ -22,18 +22,16 @@ uint64_t hashOf(std::string_view token) {
 
 Status Vocabulary::add(std::string_view token, int64_t id) {
   if (id < 0 || id >= kMaxTokenId)
-    return Status::error(Code::InvalidData,
-                         "token '" + std::string(token) +
-                             "': expected an id from 0 to " +
-                             std::to_string(kMaxTokenId - 1) + ", found " +
-                             std::to_string(id));
+    return Status::error(
+        Code::InvalidData,
+        "token '" + std::string(token) + "': expected an id from 0 to " +
+            std::to_string(kMaxTokenId - 1) + ", found " + std::to_string(id));
   if (contains(id))
-    return Status::error(Code::InvalidData,
-                         "token '" + std::string(token) + "': id " +
-                             std::to_string(id) + " belongs to token '" +
-                             std::string(this->token(
-                                 static_cast<int32_t>(id))) +
-                             "' already");
+    return Status::error(
+        Code::InvalidData,
+        "token '" + std::string(token) + "': id " + std::to_string(id) +
+            " belongs to token '" +
+            std::string(this->token(static_cast<int32_t>(id))) + "' already");
   if (blob.size() + token.size() >= kAbsent)
     return Status::error(Code::InvalidData, "the tokens exceed 4 GB");
   size_t index = static_cast<size_t>(id);
@@ -57,11 +55,10 @@ Status Vocabulary::finish() {
     size_t at = hash & (capacity - 1);
     for (; slots[at].id >= 0; at = (at + 1) & (capacity - 1))
       if (slots[at].tag == tag && token(slots[at].id) == token(id))
-        return Status::error(Code::InvalidData,
-                             "token '" + std::string(token(id)) +
-                                 "': expected one id, found " +
-                                 std::to_string(slots[at].id) + " and " +
-                                 std::to_string(id));
+        return Status::error(
+            Code::InvalidData,
+            "token '" + std::string(token(id)) + "': expected one id, found " +
+                std::to_string(slots[at].id) + " and " + std::to_string(id));
     slots[at] = {tag, id};
   }
   return Status::ok();

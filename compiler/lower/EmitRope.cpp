@@ -1,0 +1,135 @@
+//===- EmitRope.cpp - Rotary embedding and the cache write ----------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Emitters.h"
+#include "compiler/lower/Tiling.h"
+#include "compiler/lower/VectorMath.h"
+
+using namespace mlir;
+
+namespace retort {
+
+LogicalResult emitRopeTable(KernelBuilder &k, Operation *op) {
+  auto table = cast<kernel::RopeTableOp>(op);
+  auto frequencies = cast<RankedTensorType>(table.getInvFreq().getType());
+  if (!frequencies.getElementType().isF64())
+    return op->emitOpError("expected frequencies of f64, found ")
+           << frequencies;
+  int64_t half = frequencies.getDimSize(0);
+  Buffer invFreq = k.buffer(0), result = k.buffer(1);
+  int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
+  Index first = k.tile() * tokensPerTile;
+  Index end = min(first + tokensPerTile, k.numTokens());
+
+  // f64 lanes of a register.
+  int64_t lanes = k.lanes() / 2;
+  VectorType type = k.vec(k.f64(), lanes);
+  Value circle = k.constant(type, 6.283185307179586477);
+  Value scale = k.constant(type, table.getScale().convertToDouble());
+  k.forLoop(k.index(0), k.index(half), lanes, [&](Index i) {
+    Value turnsPerPosition =
+        k.div(k.loadVector(invFreq, i, lanes, 8 * lanes), circle);
+    k.forLoop(first, end, 1, [&](Index t) {
+      Value position = k.intToFloat(k.toI64(k.position() + t), k.f64());
+      SinCos v = emitSinCosOfTurns(
+          k, k.mul(k.splat(position, lanes), turnsPerPosition));
+      Index row = t * (2 * half) + i;
+      auto put = [&](Value value, Index at) {
+        k.store(k.truncate(k.mul(value, scale), k.f32()), result, at,
+                4 * lanes);
+      };
+      put(v.cos, row);
+      put(v.sin, row + half);
+    });
+  });
+  return success();
+}
+
+namespace {
+
+struct RopeCacheEmitter {
+  KernelBuilder &k;
+  Buffer qkv, table, keys, values, result;
+  int64_t numHeads, kvHeads, size, qkvStride, qStride;
+
+  /// Calls `put` with the first element and the value of each vector of the
+  /// rotated head that begins at element `head` of `qkv`.
+  void rotate(Index head, Index tableRow, function_ref<void(Index, Value)> put);
+  void emitToken(Index t);
+};
+
+void RopeCacheEmitter::rotate(Index head, Index tableRow,
+                              function_ref<void(Index, Value)> put) {
+  int64_t half = size / 2;
+  k.forLoop(k.index(0), k.index(half), k.lanes(), [&](Index i) {
+    Value x = k.loadVector(qkv, head + i);
+    Value y = k.loadVector(qkv, head + i + half);
+    Value cos = k.loadVector(table, tableRow + i);
+    Value sin = k.loadVector(table, tableRow + i + half);
+    put(i, k.fma(k.neg(y), sin, k.mul(x, cos)));
+    put(i + half, k.fma(x, sin, k.mul(y, cos)));
+  });
+}
+
+void RopeCacheEmitter::emitToken(Index t) {
+  int64_t bytes = 4 * k.lanes();
+  Index tableRow = t * size;
+  Index row = t * qkvStride;
+  Index queries = t * qStride;
+  k.forLoop(k.index(0), k.index(numHeads), 1, [&](Index h) {
+    rotate(row + h * size, tableRow, [&](Index i, Value v) {
+      k.store(v, result, queries + h * size + i, bytes);
+    });
+  });
+  // The row's padding, which the next launch may read.
+  k.forLoop(k.index(numHeads * size), k.index(qStride), k.lanes(),
+            [&](Index i) {
+              k.store(k.zero(k.vecF32()), result, queries + i, bytes);
+            });
+
+  Index position = k.position() + t;
+  Index block = position / kernel::kCacheBlock;
+  Index slot = position % kernel::kCacheBlock;
+  k.forLoop(k.index(0), k.index(kvHeads), 1, [&](Index h) {
+    Index blockOfHead = (block * kvHeads + h) * (size * kernel::kCacheBlock);
+    rotate(row + (h + numHeads) * size, tableRow, [&](Index i, Value v) {
+      Index to = blockOfHead + i * kernel::kCacheBlock + slot;
+      for (int64_t lane = 0; lane < k.lanes(); ++lane)
+        k.store(k.extract(v, lane), keys, to + lane * kernel::kCacheBlock);
+    });
+    Index from = row + (h + (numHeads + kvHeads)) * size;
+    Index to = blockOfHead + slot * size;
+    k.forLoop(k.index(0), k.index(size), k.lanes(), [&](Index i) {
+      k.store(k.loadVector(qkv, from + i), values, to + i, bytes);
+    });
+  });
+}
+
+} // namespace
+
+LogicalResult emitRopeCache(KernelBuilder &k, Operation *op) {
+  auto rope = cast<kernel::RopeCacheOp>(op);
+  kernel::CacheType cache = rope.getKeys().getType();
+  RopeCacheEmitter emitter{.k = k,
+                           .qkv = k.buffer(0),
+                           .table = k.buffer(1),
+                           .keys = k.buffer(2),
+                           .values = k.buffer(3),
+                           .result = k.buffer(4),
+                           .numHeads = static_cast<int64_t>(rope.getNumHeads()),
+                           .kvHeads = cache.getNumHeads(),
+                           .size = cache.getHeadSize(),
+                           .qkvStride = kernel::strideOf(rope.getQkv()),
+                           .qStride = kernel::strideOf(rope.getQ())};
+  int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
+  Index first = k.tile() * tokensPerTile;
+  Index end = min(first + tokensPerTile, k.numTokens());
+  k.forLoop(first, end, 1, [&](Index t) { emitter.emitToken(t); });
+  return success();
+}
+
+} // namespace retort
