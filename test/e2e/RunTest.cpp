@@ -98,6 +98,21 @@ TEST(Run, ChatAnswersEveryLine) {
   EXPECT_NE(result.out.find("357"), std::string::npos) << result.describe();
 }
 
+TEST(CExample, GeneratesTheSameBothWays) {
+  ProcessResult result = runProcess(
+      {tool("retort-example-generate"), studentArtifact(), "12+345=?", "20"});
+  ASSERT_TRUE(succeeded(result));
+  EXPECT_FALSE(result.out.empty());
+}
+
+TEST(CExample, ReportsWhatItCannotOpen) {
+  ProcessResult result =
+      runProcess({tool("retort-example-generate"), "/nonexistent.retort", "x"});
+  EXPECT_EQ(result.exitCode, 1) << result.describe();
+  EXPECT_NE(result.err.find("/nonexistent.retort"), std::string::npos)
+      << result.describe();
+}
+
 TEST(Run, SelfTestPasses) {
   EXPECT_TRUE(succeeded(runStudent({"--selftest"})));
 }
