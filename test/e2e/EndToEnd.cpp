@@ -15,7 +15,8 @@
 namespace retort::test {
 
 std::string tool(std::string_view name) {
-  return std::string(RETORT_BIN_DIR) + "/" + std::string(name);
+  const char *set = std::getenv("RETORT_BIN_DIR");
+  return std::string(set ? set : RETORT_BIN_DIR) + "/" + std::string(name);
 }
 
 ProcessResult runRetort(std::vector<std::string> arguments,

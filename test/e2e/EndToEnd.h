@@ -20,7 +20,8 @@
 
 namespace retort::test {
 
-/// The path of a tool that was built, e.g. "retort".
+/// The path of a tool, e.g. "retort": from this build, or from the folder that
+/// the variable RETORT_BIN_DIR names.
 std::string tool(std::string_view name);
 
 /// `retort` with these arguments.

@@ -9,7 +9,7 @@ A page marks an example as a part of a test:
     ```
 
 and the test marks the part with the lines `// doc: after` and `// doc: end`.
-Lines of the part that FileCheck reads count without their `// CHECK-NEXT:`, so
+Lines of the part that FileCheck reads count without their `// PREFIX-NEXT:`, so
 what a page shows as output is checked letter by letter. With --write the pages
 are brought up to date instead.
 """
@@ -22,7 +22,7 @@ EXAMPLE = re.compile(
     r"<!-- from (?P<file>\S+): (?P<part>\S+) -->\n```mlir\n(?P<text>.*?)```\n",
     re.DOTALL)
 FENCE = re.compile(r"^```mlir$", re.MULTILINE)
-CHECK = re.compile(r"^// CHECK(?:-NEXT|-SAME|-LABEL)?: ?")
+CHECK = re.compile(r"^// [A-Z]+(?:-NEXT|-SAME|-LABEL)?: ?")
 
 
 def read_part(root, file, name):
