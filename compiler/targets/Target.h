@@ -26,7 +26,7 @@ struct Target {
   llvm::StringRef triple;   ///< LLVM target triple
   llvm::StringRef cpu;      ///< LLVM `-mcpu`
   llvm::StringRef features; ///< LLVM `-mattr`, on top of the CPU's
-  /// What the runtime must find on the machine, spelled as in /proc/cpuinfo.
+  /// What the runtime must find on the machine, as LLVM spells features.
   llvm::ArrayRef<llvm::StringRef> runtimeFeatures;
   int64_t lanes;     ///< f32 elements of a vector register
   int64_t registers; ///< vector registers
