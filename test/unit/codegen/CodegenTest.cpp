@@ -8,6 +8,7 @@
 #include "compiler/codegen/Codegen.h"
 #include "compiler/codegen/Link.h"
 #include "compiler/codegen/LoadedCode.h"
+#include "compiler/lower/Tiling.h"
 
 #include "mlir/Parser/Parser.h"
 #include "llvm/BinaryFormat/ELF.h"
@@ -146,8 +147,8 @@ TEST(Targets, AreFoundByName) {
 TEST(Targets, RegisterTilesFit) {
   for (const Target &t : allTargets()) {
     EXPECT_LE(t.microVectors * t.microTokens + t.microVectors + 1, t.registers);
-    EXPECT_EQ(32 % (t.microVectors * t.lanes), 0);
-    EXPECT_EQ(96 % t.microTokens, 0);
+    EXPECT_EQ(kStripRows % (t.microVectors * t.lanes), 0);
+    EXPECT_EQ(kLinearTokenBlock % t.microTokens, 0);
   }
 }
 
