@@ -32,16 +32,19 @@ Result<LoadedCode> LoadedCode::load(std::span<const char> object) {
   }
   std::string path = "/proc/self/fd/" + std::to_string(fd);
   void *handle = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  const char *why = handle ? nullptr : dlerror();
-  close(fd);
-  if (!handle)
+  if (!handle) {
+    const char *why = dlerror();
+    close(fd);
     return Status::error(Code::InvalidData, why ? why : "dlopen failed");
-  return LoadedCode(handle);
+  }
+  return LoadedCode(handle, fd);
 }
 
 LoadedCode::~LoadedCode() {
   if (handle)
     dlclose(handle);
+  if (fd >= 0)
+    close(fd);
 }
 
 retort_kernel_fn LoadedCode::find(const std::string &symbol) const {

@@ -19,15 +19,16 @@
 
 #include <span>
 #include <string>
+#include <utility>
 
 namespace retort {
 
 class LoadedCode {
 public:
   static Result<LoadedCode> load(std::span<const char> object);
-  LoadedCode(LoadedCode &&other) noexcept : handle(other.handle) {
-    other.handle = nullptr;
-  }
+  LoadedCode(LoadedCode &&other) noexcept
+      : handle(std::exchange(other.handle, nullptr)),
+        fd(std::exchange(other.fd, -1)) {}
   LoadedCode &operator=(LoadedCode &&) = delete;
   ~LoadedCode();
 
@@ -35,8 +36,10 @@ public:
   retort_kernel_fn find(const std::string &symbol) const;
 
 private:
-  explicit LoadedCode(void *handle) : handle(handle) {}
+  LoadedCode(void *handle, int fd) : handle(handle), fd(fd) {}
   void *handle;
+  /// Kept open: dlopen knows objects by path, and the path holds this number.
+  int fd;
 };
 
 } // namespace retort

@@ -7,6 +7,7 @@
 
 #include "compiler/lower/Emitters.h"
 #include "compiler/lower/LinearKernel.h"
+#include "compiler/lower/VectorMath.h"
 
 using namespace mlir;
 
@@ -52,26 +53,8 @@ void LinearKernel::emitEpilogue(Index unit, Index token, Buffer sums, Index at,
 }
 
 Value emitSilu(KernelBuilder &k, Value x) {
-  Type type = x.getType();
-  auto c = [&](double value) { return k.constant(type, value); };
-  // exp(-x) = 2^n exp(r) with |r| <= ln(2) / 2, exp(r) by its Taylor series of
-  // degree 7, whose next term is below 6e-9. Beyond the clamps the result is x
-  // or nearly zero anyway.
-  Value t = k.max(k.min(k.neg(x), c(88.0)), c(-87.0));
-  Value n = k.roundToInt(k.mul(t, c(1.4426950408889634)));
-  Value nf = k.intToFloat(n, k.f32());
-  // ln(2) in two parts, of which the first has so few bits that the product
-  // with n is exact.
-  Value r = k.fma(nf, c(-0.693359375), t);
-  r = k.fma(nf, c(2.12194440054690583e-4), r);
-  Value p = c(1.0 / 5040);
-  for (double divisor : {720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0})
-    p = k.fma(p, r, c(1.0 / divisor));
-  Type ints = isa<VectorType>(type)
-                  ? Type(k.vec(k.i32(), cast<VectorType>(type).getDimSize(0)))
-                  : k.i32();
-  Value e = k.bitcast(k.add(k.bitcast(p, ints), k.shl(n, 23)), type);
-  return k.div(x, k.add(c(1.0), e));
+  Value one = k.constant(x.getType(), 1.0);
+  return k.div(x, k.add(one, emitExp(k, k.neg(x))));
 }
 
 LogicalResult emitLinear(KernelBuilder &k, Operation *op) {
