@@ -66,15 +66,16 @@ Value Decoder::quant(Value words, int64_t i) {
 
 Value Decoder::upperHalf(Value words) { return k.shrLogical(words, 16); }
 
+/// The lowest bit of quant `i` in its half of the word.
+static int64_t bitInHalf(int64_t i) { return 8 * (i % 2) + 4 * (i / 4); }
+
 double Decoder::inPlaceScale(int64_t i) {
-  return 1 << (8 * (i % 2) + 4 * (i / 4));
+  return static_cast<double>(1 << bitInHalf(i));
 }
 
-Value Decoder::quantInPlace(Value words, Value upper, int64_t i) {
-  int64_t bit = 8 * (i % 2) + 4 * (i / 4);
-  Value half = i % 4 < 2 ? words : upper;
-  return k.intToFloat(
-      k.bitAnd(half, k.constantInt(k.vecI32(), int64_t(15) << bit)), k.f32());
+Value Decoder::quantInPlace(Value half, int64_t i) {
+  Value mask = k.constantInt(k.vecI32(), int64_t(15) << bitInHalf(i));
+  return k.intToFloat(k.bitAnd(half, mask), k.f32());
 }
 
 Value Decoder::loadScales(Index block, int64_t v) {

@@ -38,10 +38,10 @@ public:
   mlir::Value loadWords(Index block, Index col, int64_t v);
   /// Quant `i` of each word as f32: signed for int8, 0..15 for int4.
   mlir::Value quant(mlir::Value words, int64_t i);
-  /// Quant `i` of each word times `inPlaceScale(i)`, as f32: cheaper than
-  /// `quant`, for the bits stay where they are. `halves` are the words and what
-  /// `upperHalf` makes of them. int4 alone.
-  mlir::Value quantInPlace(mlir::Value words, mlir::Value upper, int64_t i);
+  /// Quant `i` of each int4 word times `inPlaceScale(i)`, as f32: cheaper than
+  /// `quant`, for the bits stay where they are. `half` is the words for columns
+  /// 0, 1, 4 and 5, and `upperHalf(words)` for the others.
+  mlir::Value quantInPlace(mlir::Value half, int64_t i);
   mlir::Value upperHalf(mlir::Value words);
   static double inPlaceScale(int64_t i);
   /// Scales of rows v * lanes and on.

@@ -80,6 +80,9 @@ LogicalResult emitEmbed(KernelBuilder &k, Operation *op) {
           k.store(k.mul(k.intToFloat(q, k.f32()), scale), result, first + c);
         });
       });
+  Index end = out + stride;
+  k.forLoop(out + cols, end, 1,
+            [&](Index c) { k.store(k.zero(k.f32()), result, c); });
   return success();
 }
 

@@ -22,6 +22,7 @@ Emitter lookupEmitter(Operation *launch) {
       .Case([](RopeTableOp) { return emitRopeTable; })
       .Case([](RopeCacheOp) { return emitRopeCache; })
       .Case([](AttentionOp) { return emitAttention; })
+      .Case([](LinearOp) { return emitLinear; })
       .Default([](Operation *) { return nullptr; });
 }
 

@@ -100,6 +100,10 @@ Value KernelBuilder::constantInt(Type type, int64_t value) {
       b, loc, type,
       b.getIntegerAttr(element, bits.trunc(element.getIntOrFloatBitWidth())));
 }
+Value KernelBuilder::constantVector(ArrayRef<float> lanes) {
+  auto type = vec(f32(), static_cast<int64_t>(lanes.size()));
+  return arith::ConstantOp::create(b, loc, DenseElementsAttr::get(type, lanes));
+}
 Value KernelBuilder::zero(Type type) {
   return arith::ConstantOp::create(b, loc, b.getZeroAttr(type));
 }

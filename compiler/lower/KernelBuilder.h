@@ -118,6 +118,8 @@ public:
   /// modulo their width.
   mlir::Value constant(mlir::Type type, double value);
   mlir::Value constantInt(mlir::Type type, int64_t value);
+  /// A vector of f32 constants.
+  mlir::Value constantVector(llvm::ArrayRef<float> lanes);
   mlir::Value zero(mlir::Type type);
 
   //===-- Memory

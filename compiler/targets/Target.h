@@ -34,8 +34,8 @@ struct Target {
   /// accumulators, one set of weights and one activation fit the registers.
   int64_t microVectors;
   int64_t microTokens;
-  /// Independent chains of FMAs that a matrix-vector product needs to hide the
-  /// latency of one.
+  /// Independent chains of FMAs in a matrix-vector product that decodes its
+  /// weights in registers: enough to hide an FMA's latency, but no spills.
   int64_t fmaChains;
 };
 

@@ -21,9 +21,9 @@ constexpr const char *kFile = "text/generation_config.json";
 
 Status expected(std::string_view field, std::string_view what,
                 const Json &found) {
-  return Status::error(Code::InvalidData,
-                       std::string(field) + ": expected " + std::string(what) +
-                           ", found " + text::describeKind(found));
+  return Status::error(Code::InvalidData, std::string(field) + ": expected " +
+                                              std::string(what) + ", found " +
+                                              text::describeKind(found));
 }
 
 Result<double> number(const Json &config, const char *field, double fallback) {
@@ -74,7 +74,8 @@ Result<GenerationDefaults> parseGenerationConfig(std::string_view json,
   RETORT_ASSIGN_OR_RETURN(sampling.repeatPenalty,
                           number(config, "repetition_penalty", 1));
   bool sample = false;
-  if (auto it = config.find("do_sample"); it != config.end() && !it->is_null()) {
+  if (auto it = config.find("do_sample");
+      it != config.end() && !it->is_null()) {
     if (!it->is_boolean())
       return expected("do_sample", "a boolean", *it);
     sample = it->get<bool>();
@@ -136,9 +137,8 @@ Result<ModelText> ModelText::read(const Artifact &artifact) {
     return out;
   RETORT_ASSIGN_OR_RETURN(std::string tokenizer,
                           artifact.text("text/tokenizer.json"));
-  RETORT_ASSIGN_OR_RETURN(
-      std::string config,
-      optionalText(artifact, "text/tokenizer_config.json"));
+  RETORT_ASSIGN_OR_RETURN(std::string config,
+                          optionalText(artifact, "text/tokenizer_config.json"));
   RETORT_ASSIGN_OR_RETURN(std::string chat,
                           optionalText(artifact, "text/chat_template.jinja"));
   auto model = text::TextModel::create({tokenizer, config, chat, {}});
@@ -209,8 +209,8 @@ Result<std::string> ModelText::renderChat(std::string_view messages,
 }
 
 TokenDecoder ModelText::decoder(bool skipSpecial) const {
-  auto stream = std::make_shared<text::Detokenizer>(model->tokenizer(),
-                                                    skipSpecial);
+  auto stream =
+      std::make_shared<text::Detokenizer>(model->tokenizer(), skipSpecial);
   return {[stream](int32_t id) { return stream->push(id); },
           [stream] { return stream->finish(); }};
 }

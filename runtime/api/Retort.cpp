@@ -204,10 +204,9 @@ retort_status_code retort_model_open(const char *path,
   });
 }
 
-retort_status_code
-retort_model_open_memory(const void *bytes, size_t size,
-                         const retort_model_options *options,
-                         retort_model **model) {
+retort_status_code retort_model_open_memory(const void *bytes, size_t size,
+                                            const retort_model_options *options,
+                                            retort_model **model) {
   return guarded([&]() -> Status {
     RETORT_REQUIRE(bytes);
     RETORT_REQUIRE(model);
@@ -307,7 +306,9 @@ retort_status_code retort_session_open(retort_model *model,
 void retort_session_close(retort_session *session) {
   if (!session)
     return;
-  { std::lock_guard wait(session->mutex); }
+  {
+    std::lock_guard wait(session->mutex);
+  }
   delete session;
 }
 
@@ -332,8 +333,9 @@ retort_status_code retort_session_feed_all(retort_session *session,
     std::lock_guard lock(session->mutex);
     size_t vocab = session->state->model->info().vocab_size();
     return session->session->feed(
-        span, [&](uint64_t first, uint64_t rows, const float *logits,
-                  uint64_t stride) -> Status {
+        span,
+        [&](uint64_t first, uint64_t rows, const float *logits,
+            uint64_t stride) -> Status {
           for (uint64_t i = 0; i < rows; ++i)
             if (callback(user, first + i, logits + i * stride, vocab) != 0)
               return Status::error(Code::Cancelled,
@@ -449,10 +451,10 @@ retort_session_generate(retort_session *session, const int32_t *prompt,
     if (decodes)
       decoder = session->state->text.decoder(given.special == 0);
     std::lock_guard lock(session->mutex);
-    RETORT_ASSIGN_OR_RETURN(
-        Generated generated,
-        generate(*session->session, session->sampler,
-                 decodes ? &decoder : nullptr, span, generateOptions, sink));
+    RETORT_ASSIGN_OR_RETURN(Generated generated,
+                            generate(*session->session, session->sampler,
+                                     decodes ? &decoder : nullptr, span,
+                                     generateOptions, sink));
     if (stats)
       *stats = toC(generated);
     return Status::ok();

@@ -38,8 +38,8 @@ Result<SelfTestResult> runSelfTest(std::shared_ptr<const Model> model,
     difference += d * d;
     total += double(expected[i]) * expected[i];
   }
-  result.relativeError = total > 0 ? std::sqrt(difference / total)
-                                   : std::sqrt(difference);
+  result.relativeError =
+      total > 0 ? std::sqrt(difference / total) : std::sqrt(difference);
   return result;
 }
 

@@ -170,18 +170,22 @@ Result<Interpreter::Flow> Interpreter::executeFor(const Stmt &stmt) {
   LoopState loop{&items, 0, loopDepth + 1};
   ++loopDepth;
   Flow flow = Flow::Next;
+  bool finishedTurn = false;
   for (; loop.index < items.size() && flow != Flow::Break; ++loop.index) {
-    RETORT_RETURN_IF_ERROR(budget.take(1));
+    constexpr uint64_t kStepsPerTurn = 4; // a scope and a variable are made
+    RETORT_RETURN_IF_ERROR(budget.take(kStepsPerTurn));
     scope = pushScope(previous);
     scope->loop = &loop;
     RETORT_RETURN_IF_ERROR(assign(stmt.targets[0], items[loop.index]));
     RETORT_ASSIGN_OR_RETURN(flow, execute(stmt.body));
+    finishedTurn |= flow == Flow::Next;
     // A macro that was made here outlives the loop.
     scope->loop = nullptr;
     popScope(previous);
   }
   --loopDepth;
-  if (!items.empty() || stmt.elseBody.empty())
+  // As in Jinja, `else` also runs when every turn was cut short.
+  if (finishedTurn || stmt.elseBody.empty())
     return Flow::Next;
   scope = pushScope(previous);
   RETORT_ASSIGN_OR_RETURN(flow, execute(stmt.elseBody));

@@ -401,6 +401,8 @@ ValueResult roundFilter(Budget &budget, const Value &value,
                           integerArgument(args, 0, "precision", 0));
   Value method = argument(args, 1, "method", Value(std::string("common")));
   std::string name = method.isString() ? method.asString() : "";
+  if (name == "common" && value.isIntegral() && digits >= 0)
+    return Value(value.asInt());
   double real = value.asDouble();
   if (name == "ceil" || name == "floor") {
     double scale = std::pow(10.0, static_cast<double>(digits));

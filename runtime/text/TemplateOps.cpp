@@ -343,8 +343,8 @@ ValueResult sliceOf(Budget &budget, const Value &object, const Value &start,
   if (object.isUndefined())
     return typeError(object.undefinedMessage());
   if (!object.isList() && !object.isString())
-    return typeError(std::string("a value of type '") + object.typeName() +
-                     "' cannot be sliced");
+    return Value::undefined(std::string("a value of type '") +
+                            object.typeName() + "' cannot be sliced");
   std::vector<size_t> offsets;
   int64_t length = 0;
   if (object.isString()) {
@@ -438,9 +438,12 @@ ValueResult formatPercent(Budget &budget, const std::string &format,
       out += '%';
       continue;
     }
-    constexpr size_t kLongestSpec = 6; // widths below a thousand
-    if (spec.size() > kLongestSpec)
-      return typeError("a width in a format is too large");
+    size_t run = 0;
+    for (char c : spec) {
+      run = c >= '0' && c <= '9' ? run + 1 : 0;
+      if (run > 3 || spec.size() > 12)
+        return typeError("a width in a format is too large");
+    }
     if (used == list.size())
       return typeError("not enough arguments for the format");
     const Value &value = list[used++];
@@ -457,7 +460,7 @@ ValueResult formatPercent(Budget &budget, const std::string &format,
       if (!value.isNumber())
         return typeError(std::string("the format '%") + kind +
                          "' needs a number, found '" + value.typeName() + "'");
-      char buffer[2048];
+      char buffer[2500]; // 999 digits behind the point of the largest double
       bool real =
           std::string_view("feEgG").find(kind) != std::string_view::npos;
       std::string pattern = '%' + spec + (real ? "" : "ll") + kind;
@@ -471,7 +474,7 @@ ValueResult formatPercent(Budget &budget, const std::string &format,
                                    value.asDouble())
                    : std::snprintf(buffer, sizeof(buffer), pattern.c_str(),
                                    static_cast<long long>(whole));
-      out.append(buffer, static_cast<size_t>(std::clamp(n, 0, 2047)));
+      out.append(buffer, static_cast<size_t>(std::clamp(n, 0, 2499)));
     } else {
       return typeError("the format is not supported");
     }

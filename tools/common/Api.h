@@ -36,8 +36,7 @@ inline Status statusOf(retort_status_code code) {
 }
 
 /// Calls a function that fills a buffer twice: for the length and the contents.
-template <typename Container, typename Fn>
-Result<Container> fetch(Fn &&call) {
+template <typename Container, typename Fn> Result<Container> fetch(Fn &&call) {
   Container out;
   size_t length = 0;
   RETORT_RETURN_IF_ERROR(statusOf(call(nullptr, 0, &length)));

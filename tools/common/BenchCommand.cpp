@@ -58,11 +58,11 @@ Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
   options.ledger = ledger;
   uint64_t needed = uint64_t(o.prompt) + o.gen;
   if (needed > model->info().max_context())
-    return Status::error(
-        Code::InvalidArgument,
-        "prompt and generated tokens: expected at most " +
-            std::to_string(model->info().max_context()) +
-            ", the model's context, found " + std::to_string(needed));
+    return Status::error(Code::InvalidArgument,
+                         "prompt and generated tokens: expected at most " +
+                             std::to_string(model->info().max_context()) +
+                             ", the model's context, found " +
+                             std::to_string(needed));
   options.context = static_cast<uint32_t>(needed);
   return Session::create(model, options);
 }
@@ -195,17 +195,16 @@ Status bench(const BenchOptions &o) {
     return writeOut(out.dump(2) + "\n");
   }
   char text[512];
-  std::snprintf(
-      text, sizeof text,
-      "load     %9.1f ms\n"
-      "prefill  %9.1f t/s  (%u tokens)\n"
-      "decode   %9.1f t/s  (%u tokens, %.1f MB each)\n"
-      "read     %9.1f GB/s (%.0f%% of this machine's %.1f GB/s; %.0f "
-      "GFLOP/s f32)\n",
-      median(numbers.loadMs), median(numbers.prefillTps), o.prompt, decodeTps,
-      o.gen, numbers.bytesPerToken / 1e6, gbps,
-      100 * gbps / numbers.machine.readGbps, numbers.machine.readGbps,
-      numbers.machine.gflops);
+  std::snprintf(text, sizeof text,
+                "load     %9.1f ms\n"
+                "prefill  %9.1f t/s  (%u tokens)\n"
+                "decode   %9.1f t/s  (%u tokens, %.1f MB each)\n"
+                "read     %9.1f GB/s (%.0f%% of this machine's %.1f GB/s; %.0f "
+                "GFLOP/s f32)\n",
+                median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
+                decodeTps, o.gen, numbers.bytesPerToken / 1e6, gbps,
+                100 * gbps / numbers.machine.readGbps, numbers.machine.readGbps,
+                numbers.machine.gflops);
   return writeOut(text + (o.ledger ? "\n" + ledgerTable(ledger, numbers.machine)
                                    : std::string()));
 }
@@ -215,18 +214,20 @@ Status bench(const BenchOptions &o) {
 Action addBenchCommand(CLI::App &command) {
   auto o = std::make_shared<BenchOptions>();
   command.add_option("MODEL", o->model, "Compiled model")->required();
-  command.add_option("--prompt", o->prompt, "Tokens of the prompt", true)
+  command.add_option("--prompt", o->prompt, "Tokens of the prompt")
+      ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));
-  command.add_option("--gen", o->gen, "Tokens to generate", true)
+  command.add_option("--gen", o->gen, "Tokens to generate")
+      ->capture_default_str()
       ->check(CLI::Range(0, 1 << 24));
-  command.add_option("--reps", o->reps, "Repetitions; medians are printed",
-                     true)
+  command.add_option("--reps", o->reps, "Repetitions; medians are printed")
+      ->capture_default_str()
       ->check(CLI::Range(1, 10000));
-  command.add_option("--threads", o->threads,
-                     "Threads; default: all processors")
+  command
+      .add_option("--threads", o->threads, "Threads; default: all processors")
       ->check(CLI::Range(1, INT32_MAX));
-  command.add_option("--prefill-chunk", o->prefillChunk,
-                     "Tokens computed at once")
+  command
+      .add_option("--prefill-chunk", o->prefillChunk, "Tokens computed at once")
       ->check(CLI::Range(1, INT32_MAX));
   command.add_option("--code", o->target, "Run the code for this target");
   command.add_flag("--json", o->json, "Print JSON");

@@ -66,10 +66,11 @@ Status check(const CheckOptions &o) {
                         {"relative_error", result.relativeError},
                         {"reference", index.self_test()->reference()->str()}};
     char line[160];
-    std::snprintf(line, sizeof line,
-                  "self test passed: token %d, relative error %.2e against %s\n",
-                  result.greedy, result.relativeError,
-                  index.self_test()->reference()->c_str());
+    std::snprintf(
+        line, sizeof line,
+        "self test passed: token %d, relative error %.2e against %s\n",
+        result.greedy, result.relativeError,
+        index.self_test()->reference()->c_str());
     text += line;
   }
   return writeOut(o.json ? out.dump(2) + "\n" : text);
@@ -80,8 +81,8 @@ Status check(const CheckOptions &o) {
 Action addCheckCommand(CLI::App &command) {
   auto o = std::make_shared<CheckOptions>();
   command.add_option("MODEL", o->model, "Compiled model")->required();
-  command.add_option("--threads", o->threads,
-                     "Threads; default: all processors")
+  command
+      .add_option("--threads", o->threads, "Threads; default: all processors")
       ->check(CLI::Range(1, INT32_MAX));
   command.add_option("--code", o->target, "Test the code for this target");
   command.add_flag("--json", o->json, "Print JSON");

@@ -139,10 +139,10 @@ Status checkUtf8(std::string_view what, std::string_view text) {
   size_t at = text::findInvalidUtf8(text);
   if (at == std::string_view::npos)
     return Status::ok();
-  return Status::error(Code::InvalidArgument,
-                       std::string(what) +
-                           ": expected UTF-8, found an invalid byte at offset " +
-                           std::to_string(at));
+  return Status::error(
+      Code::InvalidArgument,
+      std::string(what) + ": expected UTF-8, found an invalid byte at offset " +
+          std::to_string(at));
 }
 
 std::string fixed(double value, int digits) {

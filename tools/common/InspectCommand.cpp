@@ -60,8 +60,8 @@ Json targetsJson(const abi::Index &index) {
     Json features = Json::array();
     for (const auto *feature : *target->features())
       features.push_back(feature->str());
-    bool runs = chooseTarget(index, hostCpu(), target->name()->string_view())
-                    .isOk();
+    bool runs =
+        chooseTarget(index, hostCpu(), target->name()->string_view()).isOk();
     out.push_back({{"name", target->name()->str()},
                    {"triple", target->triple()->str()},
                    {"features", features},
@@ -268,8 +268,8 @@ void printSummary(const Json &d, Printer &out) {
            numberOf(m["intermediate_size"]), numberOf(m["num_heads"]),
            numberOf(m["num_kv_heads"]), numberOf(m["head_dim"]),
            numberOf(m["vocab_size"]));
-  out.line("          context %llu, chunks of %llu",
-           numberOf(m["max_context"]), numberOf(m["max_chunk"]));
+  out.line("          context %llu, chunks of %llu", numberOf(m["max_context"]),
+           numberOf(m["max_chunk"]));
   for (const Json &t : d["targets"]) {
     std::string features;
     for (const Json &f : t["features"])
@@ -369,11 +369,13 @@ Status inspect(const InspectOptions &o) {
 Action addInspectCommand(CLI::App &command) {
   auto o = std::make_shared<InspectOptions>();
   command.add_option("MODEL", o->model, "Compiled model")->required();
-  command.add_option("--context", o->context,
-                     "Predict memory at N positions; default: the maximum")
+  command
+      .add_option("--context", o->context,
+                  "Predict memory at N positions; default: the maximum")
       ->check(CLI::Range(1, INT32_MAX));
-  command.add_option("--threads", o->threads,
-                     "Predict memory with N threads; default: all processors")
+  command
+      .add_option("--threads", o->threads,
+                  "Predict memory with N threads; default: all processors")
       ->check(CLI::Range(1, INT32_MAX));
   command.add_flag("--weights", o->weights, "List the packed tensors");
   command.add_flag("--program", o->program, "List buffers and launches");

@@ -50,8 +50,8 @@ private:
 
 /// Leaves in the session what it shares with `ids`, and returns the rest, of
 /// which at least one token must be fed for the logits.
-Result<std::span<const int32_t>> keepSharedPrefix(RunState &state,
-                                                  std::span<const int32_t> ids) {
+Result<std::span<const int32_t>>
+keepSharedPrefix(RunState &state, std::span<const int32_t> ids) {
   retort_session *session = state.session.get();
   RETORT_ASSIGN_OR_RETURN(
       auto held,
@@ -63,8 +63,8 @@ Result<std::span<const int32_t>> keepSharedPrefix(RunState &state,
       held.begin();
   if (shared == ids.size() && shared > 0)
     --shared;
-  RETORT_RETURN_IF_ERROR(statusOf(
-      retort_session_rewind(session, static_cast<uint32_t>(shared))));
+  RETORT_RETURN_IF_ERROR(
+      statusOf(retort_session_rewind(session, static_cast<uint32_t>(shared))));
   return ids.subspan(shared);
 }
 
@@ -98,7 +98,8 @@ Status runChat(RunState &state) {
   Json messages = Json::array();
   if (state.options.system) {
     RETORT_RETURN_IF_ERROR(checkUtf8("system prompt", *state.options.system));
-    messages.push_back({{"role", "system"}, {"content", *state.options.system}});
+    messages.push_back(
+        {{"role", "system"}, {"content", *state.options.system}});
   }
   bool interactive = ::isatty(STDIN_FILENO);
   LineReader reader;

@@ -60,8 +60,8 @@ Status openModel(RunState &state) {
       o.noVerify ? RETORT_WEIGHTS_NEVER : RETORT_WEIGHTS_AUTO;
   modelOptions.target = o.target.empty() ? nullptr : o.target.c_str();
   retort_model *model = nullptr;
-  RETORT_RETURN_IF_ERROR(statusOf(
-      retort_model_open(o.model.c_str(), &modelOptions, &model)));
+  RETORT_RETURN_IF_ERROR(
+      statusOf(retort_model_open(o.model.c_str(), &modelOptions, &model)));
   state.model.reset(model);
   retort_model_get_info(model, &state.info);
   if (o.selfTest)
@@ -181,13 +181,12 @@ void checkUsage(const RunOptions &o) {
   int modes = o.prompt.has_value() + o.promptFile.has_value() +
               o.tokens.has_value() + o.chat + o.selfTest;
   if (modes != 1)
-    throw UsageError(
-        std::string("expected ") + (modes == 0 ? "one" : "only one") +
-        " of -p, -f, --tokens, --chat and --selftest");
+    throw UsageError(std::string("expected ") +
+                     (modes == 0 ? "one" : "only one") +
+                     " of -p, -f, --tokens, --chat and --selftest");
   if (o.logits && !o.tokens)
     throw UsageError("--logits needs --tokens");
-  if (o.logits && o.maxTokens.value_or(0) > 0 &&
-      o.temperature.value_or(0) != 0)
+  if (o.logits && o.maxTokens.value_or(0) > 0 && o.temperature.value_or(0) != 0)
     throw UsageError("--logits with -n needs --temp 0");
   if (o.system && (o.raw || o.tokens))
     throw UsageError("--system excludes --raw and --tokens");
@@ -242,16 +241,18 @@ void declareInput(CLI::App &command, RunOptions &o) {
       .add_option("--tokens", o.tokens,
                   "Token ids, as they are: 1,2,3 or @FILE")
       ->group(group);
-  command.add_flag("--selftest", o.selfTest,
-                   "Compare with logits stored at compile time")
+  command
+      .add_flag("--selftest", o.selfTest,
+                "Compare with logits stored at compile time")
       ->group(group);
   command.add_option("--system", o.system, "System message");
   command.add_flag("--raw", o.raw, "Complete the prompt without a template");
 }
 
 void declareOutput(CLI::App &command, RunOptions &o) {
-  command.add_option("-n,--max-tokens", o.maxTokens,
-                     "Generate at most N tokens; default: to the end token")
+  command
+      .add_option("-n,--max-tokens", o.maxTokens,
+                  "Generate at most N tokens; default: to the end token")
       ->check(CLI::Range(int64_t(0), int64_t(1) << 40));
   command
       .add_option("--stop", o.stops,
@@ -272,7 +273,8 @@ void declareMachine(CLI::App &command, RunOptions &o) {
       .add_option("--context", o.context,
                   "Positions; default: the model's maximum, as memory allows")
       ->check(kPositiveCount);
-  command.add_option("--threads", o.threads, "Threads; default: all processors")
+  command
+      .add_option("--threads", o.threads, "Threads; default: all processors")
       ->check(kPositiveCount);
   command
       .add_option("--prefill-chunk", o.prefillChunk,
@@ -323,9 +325,9 @@ Result<Answer> generateAnswer(RunState &state, std::span<const int32_t> prompt,
         state.session.get(), prompt.data(), prompt.size())));
     return std::move(sink.answer);
   }
-  RETORT_RETURN_IF_ERROR(statusOf(retort_session_generate(
-      state.session.get(), prompt.data(), prompt.size(), &options, onText,
-      &sink, &sink.answer.stats)));
+  RETORT_RETURN_IF_ERROR(statusOf(
+      retort_session_generate(state.session.get(), prompt.data(), prompt.size(),
+                              &options, onText, &sink, &sink.answer.stats)));
   RETORT_RETURN_IF_ERROR(std::move(sink.written));
   return std::move(sink.answer);
 }

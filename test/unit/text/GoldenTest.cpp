@@ -95,11 +95,11 @@ TEST_P(Golden, HugeTextsAreEncoded) {
   const Tokenizer &t = model->tokenizer();
   for (const char *unit : {" ", "a", "\n", "1", "\u4e2d", "e\u0301", "!"}) {
     std::string text;
-    while (text.size() < 300'000)
+    while (text.size() < 100'000)
       text += unit;
     auto ids = t.encode(text, true);
     ASSERT_TRUE(ids) << ids.status().message();
-    EXPECT_EQ(t.decode(*ids, true).size() > 0, true);
+    EXPECT_FALSE(t.decode(*ids, true).empty());
   }
 }
 

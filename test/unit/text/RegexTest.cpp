@@ -106,6 +106,6 @@ TEST(Regex, RefusesBrokenPatterns) {
 
 TEST(Regex, StopsExponentialSearches) {
   std::string subject(60, 'a');
-  EXPECT_THAT(matches("(?:a|aa|a?)+$b", subject),
+  EXPECT_THAT(matches("(?:a|aa)+[bc]", subject),
               ElementsAre(HasSubstr("search failed")));
 }

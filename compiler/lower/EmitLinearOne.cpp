@@ -1,0 +1,194 @@
+//===- EmitLinearOne.cpp - Matrix times one token -------------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// ```
+/// for each block of columns
+///   for each strip of the tile            distant streams, read side by side
+///     acc = -zero point * sum(x)          32 rows in registers
+///     for each column: acc += quant * x
+///     sums[strip] += scale * acc
+/// ```
+/// Floats have no scales: acc is sums[strip] itself.
+///
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/LinearKernel.h"
+
+using namespace mlir;
+
+namespace retort {
+namespace {
+
+using Values = KernelBuilder::Values;
+
+class LinearOne {
+public:
+  explicit LinearOne(LinearKernel &l)
+      : l(l), k(l.k), decode(k, l.weights, l.encoding),
+        layout(l.tiling, l.encoding, l.cols),
+        scratch(k.view(k.scratch(), k.index(0), k.f32())),
+        chains(std::max<int64_t>(1, k.target().fmaChains / l.vectors())) {}
+
+  void emit();
+
+private:
+  bool isInt4() const { return l.encoding.kind == EncodingKind::Int4; }
+  void scaleActivations();
+  Values floatBlock(Index block, Index col, Values sums);
+  Values integerBlock(Index block, Index blockNumber, Values sums);
+  void int4Columns(Index block, Index within, Index col, Values &acc);
+  void int8Columns(Index block, Index within, Index col, Values &acc);
+
+  LinearKernel &l;
+  KernelBuilder &k;
+  Decoder decode;
+  LinearOneScratch layout;
+  Buffer scratch;
+  int64_t chains; ///< accumulators of one register of rows
+};
+
+/// int4 quants stay where they are in their word, multiplied by a power of 2
+/// that the activations make up for. Their sums per block, times -8 unless zero
+/// points are stored, account for the zero points.
+void LinearOne::scaleActivations() {
+  SmallVector<float> factors;
+  for (int64_t i = 0; i < 8; ++i)
+    factors.push_back(static_cast<float>(1.0 / Decoder::inPlaceScale(i)));
+  Value factor = k.constantVector(factors);
+  Value zero = k.zero(factor.getType());
+  Value minus = k.constant(k.f32(), l.encoding.zeroPoints ? -1 : -8);
+  int64_t size = l.encoding.blockCols();
+  k.forLoop(k.index(0), k.index(l.paddedCols() / size), 1, [&](Index b) {
+    Values sum = k.forLoop(
+        b * size, b * size + size, 8, {zero}, [&](Index c, ValueRange s) {
+          Value x = k.loadVector(l.x, c, 8, 32);
+          k.store(k.mul(x, factor), scratch, c + layout.x, 32);
+          return Values{k.add(s[0], x)};
+        });
+    k.store(k.mul(k.reduceAdd(sum[0]), minus), scratch, b + layout.groupSums);
+  });
+}
+
+Values LinearOne::floatBlock(Index block, Index col, Values sums) {
+  constexpr int64_t kUnroll = 4;
+  return k.forLoop(k.index(0), k.index(l.encoding.blockCols()), kUnroll, sums,
+                   [&](Index c, ValueRange carried) {
+                     Values acc(carried.begin(), carried.end());
+                     for (int64_t u = 0; u < kUnroll; ++u) {
+                       Value x = k.loadSplat(l.x, col + c + u);
+                       for (int64_t v = 0; v < l.vectors(); ++v)
+                         acc[v] = k.fma(decode.loadFloats(block, c + u, v), x,
+                                        acc[v]);
+                     }
+                     return acc;
+                   });
+}
+
+void LinearOne::int4Columns(Index block, Index within, Index col, Values &acc) {
+  Values words;
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    words.push_back(decode.loadWords(block, within, v));
+  auto columns = [&](ArrayRef<int64_t> list) {
+    for (auto [n, i] : llvm::enumerate(list)) {
+      Value x = k.loadSplat(scratch, col + (layout.x + i));
+      for (int64_t v = 0; v < l.vectors(); ++v) {
+        Value &a = acc[v * chains + static_cast<int64_t>(n) % chains];
+        a = k.fma(decode.quantInPlace(words[v], i), x, a);
+      }
+    }
+  };
+  columns({0, 1, 4, 5});
+  for (Value &word : words)
+    word = decode.upperHalf(word);
+  columns({2, 3, 6, 7});
+}
+
+void LinearOne::int8Columns(Index block, Index within, Index col, Values &acc) {
+  Values words;
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    words.push_back(decode.loadWords(block, within, v));
+  for (int64_t i = 0; i < 4; ++i) {
+    Value x = k.loadSplat(l.x, col + i);
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Value &a = acc[v * chains + i % chains];
+      a = k.fma(decode.quant(words[v], i), x, a);
+    }
+  }
+}
+
+Values LinearOne::integerBlock(Index block, Index blockNumber, Values sums) {
+  int64_t size = l.encoding.blockCols();
+  Values acc(l.vectors() * chains, k.zero(k.vecF32()));
+  if (isInt4()) {
+    Value start = k.loadSplat(scratch, blockNumber + layout.groupSums);
+    for (int64_t v = 0; v < l.vectors(); ++v)
+      acc[v * chains] = l.encoding.zeroPoints
+                            ? k.mul(decode.loadZeroPoints(block, v), start)
+                            : start;
+  }
+  acc = k.forLoop(k.index(0), k.index(size), columnStep(l.encoding), acc,
+                  [&](Index c, ValueRange carried) {
+                    Values next(carried.begin(), carried.end());
+                    Index col = blockNumber * size + c;
+                    if (isInt4())
+                      int4Columns(block, c, col, next);
+                    else
+                      int8Columns(block, c, col, next);
+                    return next;
+                  });
+  for (int64_t v = 0; v < l.vectors(); ++v) {
+    Value sum = acc[v * chains];
+    for (int64_t i = 1; i < chains; ++i)
+      sum = k.add(sum, acc[v * chains + i]);
+    sums[v] = k.fma(decode.loadScales(block, v), sum, sums[v]);
+  }
+  return sums;
+}
+
+void LinearOne::emit() {
+  if (isInt4())
+    scaleActivations();
+
+  // Units tile, tile + tiles, tile + 2 tiles, ... below the number of units.
+  const LinearTiling &t = l.tiling;
+  Index units = (k.index(t.units + t.tiles - 1) - k.tile()) / t.tiles;
+  Index strips = units * t.unitStrips;
+  auto unitOf = [&](Index n) { return n * t.tiles + k.tile(); };
+  auto stripOf = [&](Index n) {
+    return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
+  };
+
+  k.forLoop(k.index(0), strips * kStripRows, k.lanes(), [&](Index at) {
+    k.store(k.zero(k.vecF32()), scratch, at + layout.sums, 4 * k.lanes());
+  });
+  k.forLoop(
+      k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1, [&](Index b) {
+        k.forLoop(k.index(0), strips, 1, [&](Index n) {
+          Index block = l.stripByte(stripOf(n)) + b * l.encoding.blockBytes();
+          Index at = n * kStripRows + layout.sums;
+          Values sums;
+          for (int64_t v = 0; v < l.vectors(); ++v)
+            sums.push_back(k.loadVector(scratch, at + v * k.lanes()));
+          sums = l.encoding.isInteger()
+                     ? integerBlock(block, b, sums)
+                     : floatBlock(block, b * l.encoding.blockCols(), sums);
+          for (int64_t v = 0; v < l.vectors(); ++v)
+            k.store(sums[v], scratch, at + v * k.lanes(), 4 * k.lanes());
+        });
+      });
+  k.forLoop(k.index(0), units, 1, [&](Index n) {
+    l.emitEpilogue(unitOf(n), k.index(0), scratch,
+                   n * (t.unitStrips * kStripRows) + layout.sums, kStripRows);
+  });
+}
+
+} // namespace
+
+void emitLinearOne(LinearKernel &linear) { LinearOne(linear).emit(); }
+
+} // namespace retort

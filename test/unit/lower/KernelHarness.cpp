@@ -1,0 +1,151 @@
+//===- KernelHarness.cpp - Compile and run kernels in tests ---------------===//
+//------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "test/unit/lower/KernelHarness.h"
+
+#include "compiler/codegen/Codegen.h"
+#include "compiler/codegen/LoadedCode.h"
+
+#include "mlir/Parser/Parser.h"
+
+#include <bit>
+#include <cstring>
+#include <random>
+
+namespace retort::test {
+
+static float fromBF16(uint16_t bits) {
+  return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+}
+
+std::vector<float> randomFloats(size_t n, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  std::vector<float> out(n);
+  for (float &f : out)
+    f = normal(random);
+  return out;
+}
+
+PackedMatrix::PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
+                           uint32_t seed)
+    : encoding(encoding), rows(rows), cols(cols),
+      bytes(encoding.matrixBytes(rows, cols)), decoded(rows * cols) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal;
+  int64_t size = encoding.blockCols();
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t b = 0; b < encoding.blocksPerStrip(cols); ++b) {
+      uint8_t *block = bytes.data() + r / 32 * encoding.stripBytes(cols) +
+                       b * encoding.blockBytes();
+      int64_t lane = r % 32;
+      float scale = 1;
+      int zeroPoint = 8;
+      if (encoding.isInteger()) {
+        auto bits = static_cast<uint16_t>(
+            std::bit_cast<uint32_t>(0.01f + 0.001f * (random() % 100)) >> 16);
+        scale = fromBF16(bits);
+        std::memcpy(block + encoding.scaleOffset() + lane * 2, &bits, 2);
+        if (encoding.zeroPoints) {
+          zeroPoint = static_cast<int>(random() % 16);
+          block[encoding.zeroPointOffset() + lane] =
+              static_cast<uint8_t>(zeroPoint);
+        }
+      }
+      for (int64_t k = 0; k < size; ++k) {
+        bool inside = b * size + k < cols;
+        float value = 0;
+        switch (encoding.kind) {
+        case EncodingKind::F32:
+          value = inside ? normal(random) : 0;
+          std::memcpy(block + (k * 32 + lane) * 4, &value, 4);
+          break;
+        case EncodingKind::F16: {
+          auto half = static_cast<_Float16>(inside ? normal(random) : 0);
+          value = static_cast<float>(half);
+          std::memcpy(block + (k * 32 + lane) * 2, &half, 2);
+          break;
+        }
+        case EncodingKind::BF16: {
+          auto bits = static_cast<uint16_t>(
+              std::bit_cast<uint32_t>(inside ? normal(random) : 0) >> 16);
+          value = fromBF16(bits);
+          std::memcpy(block + (k * 32 + lane) * 2, &bits, 2);
+          break;
+        }
+        case EncodingKind::Int8: {
+          int q = inside ? static_cast<int>(random() % 256) - 128 : 0;
+          value = scale * static_cast<float>(q);
+          block[k / 4 * 128 + lane * 4 + k % 4] = static_cast<uint8_t>(q);
+          break;
+        }
+        case EncodingKind::Int4: {
+          int q = inside ? static_cast<int>(random() % 16) : zeroPoint;
+          value = scale * static_cast<float>(q - zeroPoint);
+          block[k / 8 * 128 + lane * 4 + k % 4] |=
+              static_cast<uint8_t>(k % 8 >= 4 ? q << 4 : q);
+          break;
+        }
+        }
+        if (inside)
+          decoded[r * cols + b * size + k] = value;
+      }
+    }
+}
+
+std::string PackedMatrix::type() const {
+  std::string name = encoding.str();
+  if (size_t at = name.find('<'); at != std::string::npos) {
+    name.replace(at, 1, ", ");
+    name.pop_back();
+  }
+  return "tensor<" + std::to_string(rows) + "x" + std::to_string(cols) +
+         "xf32, #encoding.packed<" + name + ">>";
+}
+
+struct CompiledKernel::Loaded {
+  LoadedCode loaded;
+  retort_kernel_fn function;
+};
+
+Result<CompiledKernel> CompiledKernel::compile(const std::string &entry,
+                                               const Target &target) {
+  mlir::DialectRegistry registry;
+  registerCodegenDialects(registry);
+  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
+  auto module = mlir::parseSourceString<mlir::ModuleOp>(
+      entry, mlir::ParserConfig(&context));
+  if (!module)
+    return Status::error(Code::InvalidData, "cannot parse " + entry);
+  CompiledKernel kernel;
+  auto op = *module->getOps<kernel::EntryOp>().begin();
+  kernel.tiles = getTiling(op.getLaunch(), op.getTokens());
+  RETORT_ASSIGN_OR_RETURN(std::vector<char> object,
+                          compileToSharedObject(*module, target, 1));
+  RETORT_ASSIGN_OR_RETURN(LoadedCode loaded, LoadedCode::load(object));
+  retort_kernel_fn function = loaded.find("k");
+  if (!function)
+    return Status::error(Code::NotFound, "the object exports no kernel k");
+  kernel.code = std::make_shared<Loaded>(Loaded{std::move(loaded), function});
+  return kernel;
+}
+
+void CompiledKernel::run(const std::vector<void *> &args,
+                         retort_kernel_scalars scalars) const {
+  // Contents undefined: whatever must be initialised has to be.
+  AlignedBytes scratch(std::max<int64_t>(64, tiles.scratchBytes));
+  std::memset(scratch.data(), 0xff, std::max<int64_t>(64, tiles.scratchBytes));
+  int64_t count =
+      tiles.tiles * (tiles.tokensPerTile == 0
+                         ? 1
+                         : ceilDiv(scalars.n_tokens, tiles.tokensPerTile));
+  for (int64_t i = count - 1; i >= 0; --i)
+    code->function(args.data(), &scalars, scratch.data(), i);
+}
+
+} // namespace retort::test

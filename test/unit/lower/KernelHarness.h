@@ -1,0 +1,78 @@
+//===- KernelHarness.h - Compile and run kernels in tests -------*- C++ -*-===//
+//-*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// What tests of kernels share: a packer and a reference decoder written from
+/// PackedEncoding.h, and the compiling and running of one entry.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_TEST_UNIT_LOWER_KERNELHARNESS_H
+#define RETORT_TEST_UNIT_LOWER_KERNELHARNESS_H
+
+#include "compiler/encoding/PackedEncoding.h"
+#include "compiler/lower/Tiling.h"
+#include "compiler/targets/Target.h"
+#include "runtime/abi/Kernel.h"
+#include "runtime/support/Status.h"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace retort::test {
+
+/// Memory with the alignment that kernels expect.
+class AlignedBytes {
+public:
+  explicit AlignedBytes(size_t size)
+      : storage(size + 64),
+        offset((64 - reinterpret_cast<uintptr_t>(storage.data()) % 64) % 64) {}
+  uint8_t *data() { return storage.data() + offset; }
+  template <typename T> T *as() { return reinterpret_cast<T *>(data()); }
+
+private:
+  std::vector<uint8_t> storage;
+  size_t offset;
+};
+
+/// A packed matrix of random weights, and what its bytes decode to.
+struct PackedMatrix {
+  PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
+               uint32_t seed);
+  std::string type() const; ///< as MLIR spells it
+
+  PackedEncoding encoding;
+  int64_t rows, cols;
+  AlignedBytes bytes;
+  std::vector<float> decoded; ///< [rows][cols]
+};
+
+std::vector<float> randomFloats(size_t n, uint32_t seed);
+
+/// A compiled entry and its tiling.
+class CompiledKernel {
+public:
+  /// `entry` is the text of one kernel.entry named @k.
+  static Result<CompiledKernel> compile(const std::string &entry,
+                                        const Target &target);
+  /// Runs every tile, in a scrambled order.
+  void run(const std::vector<void *> &args,
+           retort_kernel_scalars scalars) const;
+  const Tiling &tiling() const { return tiles; }
+
+private:
+  struct Loaded;
+  std::shared_ptr<Loaded> code;
+  Tiling tiles;
+};
+
+} // namespace retort::test
+
+#endif // RETORT_TEST_UNIT_LOWER_KERNELHARNESS_H
