@@ -166,8 +166,10 @@ TEST_F(BadCheckpoint, DeepJson) {
 TEST_F(BadCheckpoint, BrokenTokenizer) {
   std::string student = source("examples/arithmetic/student");
   for (const char *text : {"", "{}", R"({"model": {"type": "Unigram"}})"}) {
-    std::filesystem::copy(student, checkpoint,
-                          std::filesystem::copy_options::overwrite_existing);
+    std::filesystem::copy(
+        student, checkpoint,
+        std::filesystem::copy_options::recursive |
+            std::filesystem::copy_options::overwrite_existing);
     writeText(file("tokenizer.json"), text);
     expectError({"tokenizer.json"});
   }

@@ -17,7 +17,7 @@
 
 using namespace retort;
 using namespace retort::test;
-using nlohmann::json;
+using json = nlohmann::ordered_json; // templates see the order of keys
 
 namespace {
 

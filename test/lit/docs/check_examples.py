@@ -22,7 +22,7 @@ EXAMPLE = re.compile(
     r"<!-- from (?P<file>\S+): (?P<part>\S+) -->\n```mlir\n(?P<text>.*?)```\n",
     re.DOTALL)
 FENCE = re.compile(r"^```mlir$", re.MULTILINE)
-CHECK = re.compile(r"^// [A-Z]+(?:-NEXT|-SAME|-LABEL)?: ?")
+CHECK = re.compile(r"^// [A-Z]+(?:-NEXT|-SAME|-LABEL)?(?:\{LITERAL\})?: ?")
 
 
 def read_part(root, file, name):
