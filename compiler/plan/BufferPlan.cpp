@@ -76,10 +76,12 @@ BufferPlan planBuffers(func::FuncOp func) {
     for (Value v : op.getResults())
       if (needsBuffer(v) && !plan.bufferOf.count(v))
         allocate(v);
+    // What a function is given stays as it is: `head` runs several times over
+    // the rows that `body` left.
     llvm::SmallPtrSet<void *, 4> seen;
     for (Value v : op.getOperands())
-      if (needsBuffer(v) && v != inPlace && last[v] == number &&
-          seen.insert(v.getAsOpaquePointer()).second)
+      if (needsBuffer(v) && !isa<BlockArgument>(v) && v != inPlace &&
+          last[v] == number && seen.insert(v.getAsOpaquePointer()).second)
         free.push_back(plan.bufferOf[v]);
     for (Value v : op.getResults())
       if (needsBuffer(v) && last[v] == number)
