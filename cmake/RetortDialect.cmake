@@ -29,11 +29,33 @@ function(retort_dialect name)
   add_dependencies(retort_dialect_${lower} retort_${lower}_gen)
   target_link_libraries(retort_dialect_${lower} PUBLIC retort_options retort_mlir ${ARG_LIBS})
 
+  # The generator for dialects insists on the class of ops.
+  set(doc_kind -gen-dialect-doc)
+  if(NOT ARG_OPS)
+    set(doc_kind -gen-attrdef-doc)
+  endif()
   set(doc ${CMAKE_BINARY_DIR}/docs/dialect-${lower}.md)
   add_custom_command(OUTPUT ${doc}
     COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/docs
-    COMMAND ${MLIR_TABLEGEN_EXE} -gen-dialect-doc -dialect=${lower} -I${CMAKE_SOURCE_DIR} -I${MLIR_INCLUDE_DIRS}
+    COMMAND ${MLIR_TABLEGEN_EXE} ${doc_kind} $<IF:$<BOOL:${ARG_OPS}>,-dialect=${lower},-attrdefs-dialect=${lower}> -I${CMAKE_SOURCE_DIR} -I${MLIR_INCLUDE_DIRS}
             ${CMAKE_CURRENT_SOURCE_DIR}/${name}.td -o ${doc}
     DEPENDS ${name}.td)
-  set_property(GLOBAL APPEND PROPERTY RETORT_GENERATED_DOCS ${doc})
+  add_custom_target(retort_${lower}_docs DEPENDS ${doc})
+  set_property(GLOBAL APPEND PROPERTY RETORT_DOC_TARGETS retort_${lower}_docs)
+endfunction()
+
+# retort_passes(NAME): the generated declarations and documentation of the
+# Passes.td in this folder, as target `retort_<name>_passes_gen`.
+function(retort_passes name)
+  set(LLVM_TARGET_DEFINITIONS Passes.td)
+  mlir_tablegen(Passes.h.inc -gen-pass-decls -name ${name} -I${CMAKE_SOURCE_DIR})
+  add_public_tablegen_target(retort_${name}_passes_gen)
+  string(TOLOWER ${name} lower)
+  set(doc ${CMAKE_BINARY_DIR}/docs/passes-${lower}.md)
+  add_custom_command(OUTPUT ${doc}
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${CMAKE_BINARY_DIR}/docs
+    COMMAND ${MLIR_TABLEGEN_EXE} -gen-pass-doc -I${CMAKE_SOURCE_DIR} -I${MLIR_INCLUDE_DIRS} ${CMAKE_CURRENT_SOURCE_DIR}/Passes.td -o ${doc}
+    DEPENDS Passes.td)
+  add_custom_target(retort_${lower}_passes_docs DEPENDS ${doc})
+  set_property(GLOBAL APPEND PROPERTY RETORT_DOC_TARGETS retort_${lower}_passes_docs)
 endfunction()

@@ -111,7 +111,16 @@ std::string describeJsonError(const json::exception &error) {
   return out;
 }
 
+Status refuseNul(std::string_view text) {
+  size_t at = text.find('\0');
+  if (at == std::string_view::npos)
+    return Status::ok();
+  return Status::error(Code::InvalidData,
+                       "parse error: NUL byte at offset " + std::to_string(at));
+}
+
 Result<json> parseJson(std::string_view text, size_t maxDepth) {
+  RETORT_RETURN_IF_ERROR(refuseNul(text));
   Checker checker(maxDepth);
   if (!json::sax_parse(text.begin(), text.end(), &checker))
     return Status::error(Code::InvalidData, std::move(checker.error));

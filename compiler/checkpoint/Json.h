@@ -29,6 +29,10 @@ std::string quote(std::string_view text);
 /// What a parse error of the JSON library says, as one line of plain ASCII.
 std::string describeJsonError(const nlohmann::json::exception &error);
 
+/// Fails if `text` holds a NUL byte, which JSON never does and which the JSON
+/// library takes for the end, so that what follows would be ignored.
+Status refuseNul(std::string_view text);
+
 /// Parses one JSON document. Nesting past `maxDepth` and duplicate keys of an
 /// object are errors, since readers disagree on what they mean.
 Result<nlohmann::json> parseJson(std::string_view text, size_t maxDepth = 64);

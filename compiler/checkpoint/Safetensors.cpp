@@ -350,6 +350,8 @@ Result<SafetensorsFile> SafetensorsFile::parse(std::span<const std::byte> bytes,
 
 Status SafetensorsFile::readHeader(std::span<const std::byte> bytes) {
   RETORT_ASSIGN_OR_RETURN(std::string_view header, findHeader(bytes));
+  if (Status nul = refuseNul(header); !nul.isOk())
+    return std::move(nul).withContext("header");
   HeaderReader reader;
   if (!json::sax_parse(header.begin(), header.end(), &reader))
     return invalid(std::move(reader.error));

@@ -53,6 +53,8 @@ LinearTiling getLinearTiling(kernel::LinearOp op, kernel::TokenClass tokens);
 /// of weights that are decoded at a time, in linear launches of many tokens.
 inline constexpr int64_t kLinearTokenBlock = 96;
 inline constexpr int64_t kLinearColBlock = 256;
+static_assert(kLinearColBlock % kStrideMultiple == 0,
+              "column blocks must hold whole blocks of every encoding");
 
 /// Scratch of a linear launch of one token, in f32 elements: a strip's sums for
 /// each strip of the tile, the scaled activations, their sums over groups.

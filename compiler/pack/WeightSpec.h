@@ -32,7 +32,8 @@ struct RowRun {
   int64_t dstRow = 0;
 };
 
-/// `cols` consecutive source columns become the packed columns from `dstCol` on.
+/// `cols` consecutive source columns become the packed columns from `dstCol`
+/// on.
 struct ColRun {
   int64_t srcCol = 0;
   int64_t cols = 0;

@@ -9,7 +9,6 @@
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringMap.h"
-#include "llvm/ADT/StringSwitch.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
@@ -18,13 +17,13 @@ using namespace llvm;
 namespace retort {
 namespace {
 
-const StringRef kX86V3Features[] = {"avx2", "fma",   "f16c", "bmi1",
+const StringRef kX86V3Features[] = {"avx2", "fma",   "f16c", "bmi",
                                     "bmi2", "lzcnt", "movbe"};
 const StringRef kX86V4Features[] = {
-    "avx2",     "fma",      "f16c",       "bmi1",     "bmi2",
-    "lzcnt",    "movbe",    "avx512f",    "avx512bw", "avx512cd",
-    "avx512dq", "avx512vl", "avx512_vnni"};
-const StringRef kAArch64Features[] = {"asimd", "asimdhp", "asimddp"};
+    "avx2",     "fma",      "f16c",      "bmi",      "bmi2",
+    "lzcnt",    "movbe",    "avx512f",   "avx512bw", "avx512cd",
+    "avx512dq", "avx512vl", "avx512vnni"};
+const StringRef kAArch64Features[] = {"neon", "fullfp16", "dotprod"};
 
 const Target kTargets[] = {
     {.name = "x86-64-v3",
@@ -36,7 +35,7 @@ const Target kTargets[] = {
      .registers = 16,
      .microVectors = 2,
      .microTokens = 6,
-     .fmaChains = 8},
+     .fmaChains = 4},
     {.name = "x86-64-v4",
      .triple = "x86_64-unknown-linux-gnu",
      .cpu = "x86-64-v4",
@@ -59,17 +58,6 @@ const Target kTargets[] = {
      .fmaChains = 8},
 };
 
-/// LLVM's name of a feature that Linux spells differently.
-StringRef llvmFeature(StringRef feature) {
-  return StringSwitch<StringRef>(feature)
-      .Case("bmi1", "bmi")
-      .Case("avx512_vnni", "avx512vnni")
-      .Case("asimd", "neon")
-      .Case("asimdhp", "fullfp16")
-      .Case("asimddp", "dotprod")
-      .Default(feature);
-}
-
 } // namespace
 
 ArrayRef<Target> allTargets() { return kTargets; }
@@ -87,7 +75,7 @@ const Target *hostTarget() {
   for (const Target &target : kTargets)
     if (Triple(target.triple).getArch() == arch &&
         all_of(target.runtimeFeatures,
-               [&](StringRef f) { return host.lookup(llvmFeature(f)); }))
+               [&](StringRef f) { return host.lookup(f); }))
       best = &target;
   return best;
 }

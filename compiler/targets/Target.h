@@ -26,7 +26,7 @@ struct Target {
   llvm::StringRef triple;   ///< LLVM target triple
   llvm::StringRef cpu;      ///< LLVM `-mcpu`
   llvm::StringRef features; ///< LLVM `-mattr`, on top of the CPU's
-  /// What the runtime must find on the machine, spelled as in /proc/cpuinfo.
+  /// What the runtime must find on the machine, as LLVM spells features.
   llvm::ArrayRef<llvm::StringRef> runtimeFeatures;
   int64_t lanes;     ///< f32 elements of a vector register
   int64_t registers; ///< vector registers
@@ -34,8 +34,8 @@ struct Target {
   /// accumulators, one set of weights and one activation fit the registers.
   int64_t microVectors;
   int64_t microTokens;
-  /// Independent chains of FMAs that a matrix-vector product needs to hide the
-  /// latency of one.
+  /// Independent chains of FMAs in a matrix-vector product that decodes its
+  /// weights in registers: enough to hide an FMA's latency, but no spills.
   int64_t fmaChains;
 };
 

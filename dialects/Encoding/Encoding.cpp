@@ -7,8 +7,8 @@
 
 #include "dialects/Encoding/Encoding.h"
 
-#include "llvm/ADT/TypeSwitch.h"
 #include "mlir/IR/Builders.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 

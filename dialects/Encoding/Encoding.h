@@ -16,10 +16,10 @@
 
 #include "compiler/encoding/PackedEncoding.h"
 
-#include "llvm/ADT/Hashing.h"
 #include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/Dialect.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/Hashing.h"
 
 namespace retort {
 inline llvm::hash_code hash_value(const PackedEncoding &e) {

@@ -7,9 +7,9 @@
 
 #include "dialects/Kernel/Kernel.h"
 
-#include "llvm/ADT/TypeSwitch.h"
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 
@@ -87,8 +87,7 @@ LogicalResult verifyCaches(Operation *op, CacheType keys, CacheType values,
     return op->emitOpError("expected a padded head size that is a positive "
                            "multiple of 32, found ")
            << keys.getHeadSize();
-  if (keys.getNumHeads() <= 0 || numHeads <= 0 ||
-      numHeads % keys.getNumHeads())
+  if (keys.getNumHeads() <= 0 || numHeads <= 0 || numHeads % keys.getNumHeads())
     return op->emitOpError("expected query heads that are a multiple of the ")
            << keys.getNumHeads() << " key/value heads, found " << numHeads;
   return success();
@@ -101,8 +100,7 @@ LogicalResult EntryOp::verify() {
   if (!llvm::hasSingleElement(block))
     return emitOpError("expected exactly one launch op in its body");
   Operation *launch = getLaunch();
-  if (!isa<KernelDialect>(launch->getDialect()) ||
-      launch->getNumResults() == 0)
+  if (!isa<KernelDialect>(launch->getDialect()) || launch->getNumResults() == 0)
     return emitOpError("expected a launch of the kernel dialect, found ")
            << launch->getName();
   if (!llvm::equal(launch->getOperands(), block.getArguments()))
@@ -157,7 +155,8 @@ LogicalResult RopeTableOp::verify() {
     return emitOpError("expected a result tensor<?x")
            << 2 * dim(getInvFreq(), 0) << "xf32>, found " << type;
   if (dim(getInvFreq(), 0) % 16)
-    return emitOpError("expected frequencies padded to a multiple of 16, found ")
+    return emitOpError(
+               "expected frequencies padded to a multiple of 16, found ")
            << dim(getInvFreq(), 0);
   return success();
 }

@@ -65,7 +65,9 @@ public:
 
   /// Writes all bytes at `offset`, extending the file as needed. Thread-safe.
   Status writeAt(uint64_t offset, std::span<const std::byte> bytes);
-  /// Flushes to the device, sets mode 0644 (0755 if `executable`) and renames.
+  /// Where the bytes are until commit().
+  const std::string &temporaryPath() const { return partialPath; }
+  /// Sets mode 0644 (0755 if `executable`) and renames.
   Status commit(bool executable = false);
 
 private:

@@ -6,7 +6,14 @@
 //===----------------------------------------------------------------------===//
 
 #include "compiler/codegen/Codegen.h"
+#include "compiler/fuse/Passes.h"
 #include "compiler/lower/Passes.h"
+#include "compiler/plan/Passes.h"
+#include "compiler/quantize/Passes.h"
+#include "dialects/Encoding/Encoding.h"
+#include "dialects/Kernel/Kernel.h"
+#include "dialects/Model/Model.h"
+#include "dialects/Program/Program.h"
 
 #include "mlir/Tools/mlir-opt/MlirOptMain.h"
 #include "mlir/Transforms/Passes.h"
@@ -16,6 +23,12 @@ using namespace mlir;
 int main(int argc, char **argv) {
   DialectRegistry registry;
   retort::registerCodegenDialects(registry);
+  registry
+      .insert<retort::encoding::EncodingDialect, retort::kernel::KernelDialect,
+              retort::model::ModelDialect, retort::program::ProgramDialect>();
+  retort::registerQuantizePasses();
+  retort::registerFusePasses();
+  retort::registerPlanPasses();
   retort::registerRetortLowerPasses();
   registerCanonicalizerPass();
   registerCSEPass();

@@ -1,0 +1,382 @@
+//===- FuseLaunches.cpp - From models to launches ---------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/fuse/Passes.h"
+
+#include "compiler/fuse/WeightBuilder.h"
+#include "dialects/Kernel/Kernel.h"
+#include "dialects/Model/Model.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/IRMapping.h"
+
+using namespace mlir;
+
+namespace retort {
+#define GEN_PASS_DEF_FUSELAUNCHESPASS
+#include "compiler/fuse/Passes.h.inc"
+
+namespace {
+
+/// Rewrites `forward` op by op. Linear and rope ops are not translated where
+/// they stand but by the op that consumes them, which decides what they are
+/// fused with.
+class Fuser {
+public:
+  Fuser(ModuleOp module)
+      : module(module), b(module.getContext()), weights(module, b) {}
+
+  LogicalResult run(func::FuncOp forward);
+  int64_t launches = 0;
+
+private:
+  RankedTensorType activation(int64_t width) {
+    return RankedTensorType::get(
+        {ShapedType::kDynamic, roundUp(width, kStrideMultiple)},
+        b.getF32Type());
+  }
+
+  /// Marks a launch for the ledger; layer -1 is outside the layers.
+  void label(Operation *op, StringRef text, int64_t layer) {
+    op->setAttr(kLabelAttr, b.getStringAttr(text));
+    if (layer >= 0)
+      op->setAttr(kLayerAttr, b.getI64IntegerAttr(layer));
+    ++launches;
+  }
+
+  LogicalResult embedding(model::EmbeddingOp op);
+  LogicalResult norm(model::RmsNormOp op);
+  LogicalResult attention(model::AttentionOp op);
+  LogicalResult swiglu(model::SwigluOp op);
+  LogicalResult add(model::AddOp op);
+  LogicalResult head(func::FuncOp forward);
+
+  FailureOr<Value> plainLinear(model::LinearOp op, Value residual,
+                               StringRef role);
+  Value ropeTable(model::RopeOp op);
+  /// The translation of a value, or an error that names the op in the way.
+  FailureOr<Value> get(Operation *user, Value v);
+
+  ModuleOp module;
+  OpBuilder b;
+  WeightBuilder weights;
+  IRMapping map;
+  /// Rope tables by (frequencies, scale): one for the whole model.
+  SmallVector<std::pair<std::pair<Attribute, Attribute>, Value>> tables;
+  Block *body = nullptr;
+  int64_t layer = -1;
+  /// Head layout of attention results, which their consumers' columns follow.
+  llvm::DenseMap<Value, HeadLayout> headsOf;
+};
+
+FailureOr<Value> Fuser::get(Operation *user, Value v) {
+  if (Value mapped = map.lookupOrNull(v))
+    return mapped;
+  return user->emitOpError("expected an operand that one launch can compute, "
+                           "found the result of ")
+         << v.getDefiningOp()->getName();
+}
+
+LogicalResult Fuser::embedding(model::EmbeddingOp op) {
+  auto w = weights.matrix(op, op.getWeight(), op.getWeight(), std::nullopt);
+  if (failed(w))
+    return failure();
+  auto embed = kernel::EmbedOp::create(
+      b, op.getLoc(), activation(model::widthOf(op.getResult())),
+      map.lookup(op.getTokens()), *w);
+  label(embed, "embed", -1);
+  layer = 0;
+  map.map(op.getResult(), embed.getResult());
+  return success();
+}
+
+LogicalResult Fuser::norm(model::RmsNormOp op) {
+  auto x = get(op, op.getX());
+  if (failed(x))
+    return failure();
+  auto w = weights.vector(op, op.getWeight());
+  if (failed(w))
+    return failure();
+  auto norm = kernel::RmsNormOp::create(b, op.getLoc(), x->getType(), *x, *w,
+                                        op.getEpsAttr(), UnitAttr());
+  label(norm, "rms_norm", layer);
+  map.map(op.getResult(), norm.getResult());
+  return success();
+}
+
+Value Fuser::ropeTable(model::RopeOp op) {
+  std::pair<Attribute, Attribute> key = {op.getInvFreqAttr(),
+                                         op.getScaleAttr()};
+  for (auto &[k, table] : tables)
+    if (k == key)
+      return table;
+  OpBuilder::InsertionGuard guard(b);
+  b.setInsertionPointToStart(body);
+  SmallVector<double> freq(op.getInvFreq());
+  freq.resize(roundUp<int64_t>(freq.size(), 16), 0.0);
+  Value w =
+      weights.literal("rope.inv_freq." + std::to_string(tables.size()), freq);
+  auto type = RankedTensorType::get(
+      {ShapedType::kDynamic, static_cast<int64_t>(freq.size()) * 2},
+      b.getF32Type());
+  auto table =
+      kernel::RopeTableOp::create(b, op.getLoc(), type, w, op.getScaleAttr());
+  label(table, "rope_table", -1);
+  tables.push_back({key, table.getResult()});
+  return table;
+}
+
+LogicalResult Fuser::attention(model::AttentionOp op) {
+  auto ropeQ = op.getQ().getDefiningOp<model::RopeOp>();
+  auto ropeK = op.getK().getDefiningOp<model::RopeOp>();
+  model::LinearOp q, k;
+  auto v = op.getV().getDefiningOp<model::LinearOp>();
+  if (ropeQ && ropeK) {
+    q = ropeQ.getX().getDefiningOp<model::LinearOp>();
+    k = ropeK.getX().getDefiningOp<model::LinearOp>();
+  }
+  if (!q || !k || !v || q.getX() != k.getX() || q.getX() != v.getX() ||
+      ropeQ.getInvFreq() != ropeK.getInvFreq() ||
+      ropeQ.getScaleAttr() != ropeK.getScaleAttr())
+    return op.emitOpError("expected rotated queries and keys and plain values, "
+                          "all linear in the same rows");
+  auto x = get(op, q.getX());
+  if (failed(x))
+    return failure();
+  layer = op.getLayer();
+  int64_t heads = op.getNumHeads(), kvHeads = op.getNumKvHeads();
+  HeadLayout qHeads{heads, model::widthOf(op.getQ()) / heads};
+  HeadLayout kvLayout{kvHeads, qHeads.headDim};
+  if (qHeads.headDim % 2)
+    return op.emitOpError("expected an even head size, found ")
+           << qHeads.headDim;
+
+  std::string prefix = "layers." + std::to_string(layer) + ".";
+  std::pair<model::LinearOp, HeadLayout> parts[] = {
+      {q, qHeads}, {k, kvLayout}, {v, kvLayout}};
+  SmallVector<WeightBuilder::Part> rows, biases;
+  bool anyBias = false;
+  for (auto &[linear, layout] : parts) {
+    rows.push_back({linear.getWeight(), layout});
+    anyBias |= linear.getBias().has_value();
+    biases.push_back({linear.getBias().value_or(""), layout});
+  }
+  auto w = weights.stacked(op, prefix + "qkv", rows);
+  if (failed(w))
+    return failure();
+  Value bias;
+  if (anyBias) {
+    auto vector = weights.bias(op, prefix + "qkv.bias", biases);
+    if (failed(vector))
+      return failure();
+    bias = *vector;
+  }
+  auto qkv = kernel::LinearOp::create(
+      b, op.getLoc(),
+      activation(qHeads.paddedWidth() + 2 * kvLayout.paddedWidth()), *x, *w,
+      bias, Value(), kernel::Epilogue::None);
+  label(qkv, "linear qkv", layer);
+
+  Value table = ropeTable(ropeQ);
+  auto cache = [&](kernel::CacheKind kind) -> Value {
+    auto load = kernel::LoadCacheOp::create(
+        b, op.getLoc(),
+        kernel::CacheType::get(b.getContext(), kind, kvHeads,
+                               kvLayout.paddedHead()),
+        b.getI64IntegerAttr(layer));
+    return load;
+  };
+  Value keys = cache(kernel::CacheKind::Keys);
+  Value values = cache(kernel::CacheKind::Values);
+  auto write = kernel::RopeCacheOp::create(
+      b, op.getLoc(), activation(qHeads.paddedWidth()), keys.getType(),
+      values.getType(), qkv.getResult(), table, keys, values,
+      b.getI64IntegerAttr(heads));
+  label(write, "rope_cache", layer);
+  auto attn = kernel::AttentionOp::create(
+      b, op.getLoc(), write.getQ().getType(), write.getQ(), write.getNewKeys(),
+      write.getNewValues(), b.getI64IntegerAttr(heads), op.getScaleAttr());
+  label(attn, "attention", layer);
+  map.map(op.getResult(), attn.getResult());
+  headsOf[op.getResult()] = qHeads;
+  return success();
+}
+
+LogicalResult Fuser::swiglu(model::SwigluOp op) {
+  auto gate = op.getGate().getDefiningOp<model::LinearOp>();
+  auto up = op.getUp().getDefiningOp<model::LinearOp>();
+  if (!gate || !up || gate.getX() != up.getX())
+    return op.emitOpError("expected a gate and an up that are linear in the "
+                          "same rows");
+  auto x = get(op, gate.getX());
+  if (failed(x))
+    return failure();
+  std::string prefix = "layers." + std::to_string(layer) + ".";
+  auto w = weights.interleaved(op, prefix + "gate_up", gate.getWeight(),
+                               up.getWeight());
+  if (failed(w))
+    return failure();
+  Value bias;
+  if (gate.getBias() || up.getBias()) {
+    auto vector = weights.interleavedBias(
+        op, prefix + "gate_up.bias", model::widthOf(op.getResult()),
+        gate.getBias().value_or(""), up.getBias().value_or(""));
+    if (failed(vector))
+      return failure();
+    bias = *vector;
+  }
+  auto linear = kernel::LinearOp::create(
+      b, op.getLoc(), activation(model::widthOf(op.getResult())), *x, *w, bias,
+      Value(), kernel::Epilogue::Swiglu);
+  label(linear, "linear gate_up", layer);
+  map.map(op.getResult(), linear.getResult());
+  return success();
+}
+
+FailureOr<Value> Fuser::plainLinear(model::LinearOp op, Value residual,
+                                    StringRef role) {
+  auto x = get(op, op.getX());
+  if (failed(x))
+    return failure();
+  std::optional<HeadLayout> columns;
+  if (auto it = headsOf.find(op.getX()); it != headsOf.end())
+    columns = it->second;
+  auto w = weights.matrix(op, op.getWeight(), op.getWeight(), columns);
+  if (failed(w))
+    return failure();
+  Value bias;
+  if (op.getBias()) {
+    auto vector = weights.bias(op, *op.getBias(), {{*op.getBias(), {}}});
+    if (failed(vector))
+      return failure();
+    bias = *vector;
+  }
+  auto linear = kernel::LinearOp::create(
+      b, op.getLoc(), activation(model::widthOf(op.getResult())), *x, *w, bias,
+      residual, kernel::Epilogue::None);
+  label(linear, ("linear " + role).str(), layer);
+  return linear.getResult();
+}
+
+LogicalResult Fuser::add(model::AddOp op) {
+  for (auto [value, other] :
+       {std::pair<Value, Value>(op.getRhs(), op.getLhs()),
+        std::pair<Value, Value>(op.getLhs(), op.getRhs())}) {
+    auto linear = value.getDefiningOp<model::LinearOp>();
+    if (!linear || !value.hasOneUse())
+      continue;
+    auto residual = get(op, other);
+    if (failed(residual))
+      return failure();
+    bool attends = bool(linear.getX().getDefiningOp<model::AttentionOp>());
+    auto sum = plainLinear(linear, *residual, attends ? "o" : "down");
+    if (failed(sum))
+      return failure();
+    // The next layer's norm comes before its attention, which names the layer.
+    if (!attends)
+      ++layer;
+    map.map(op.getResult(), *sum);
+    return success();
+  }
+  return op.emitOpError("expected the result of a linear that nothing else "
+                        "uses");
+}
+
+/// The final norm and the output matrix become a function of their own, which
+/// the runtime calls only for the rows whose logits it wants.
+LogicalResult Fuser::head(func::FuncOp forward) {
+  auto ret = cast<func::ReturnOp>(forward.getBody().front().getTerminator());
+  if (ret.getNumOperands() != 1)
+    return ret.emitOpError("expected the logits alone");
+  auto output = ret.getOperand(0).getDefiningOp<model::LinearOp>();
+  auto norm =
+      output ? output.getX().getDefiningOp<model::RmsNormOp>() : nullptr;
+  if (!norm)
+    return ret.emitOpError("expected logits that are linear in a final norm");
+  auto hidden = get(ret, norm.getX());
+  if (failed(hidden))
+    return failure();
+  func::ReturnOp::create(b, ret.getLoc(), *hidden);
+  body->getParentOp()->setAttr(
+      "function_type", TypeAttr::get(b.getFunctionType(body->getArgumentTypes(),
+                                                       {hidden->getType()})));
+
+  b.setInsertionPointToEnd(module.getBody());
+  auto logits = activation(model::widthOf(output.getResult()));
+  auto func =
+      func::FuncOp::create(b, forward.getLoc(), "head",
+                           b.getFunctionType({hidden->getType()}, {logits}));
+  b.setInsertionPointToStart(func.addEntryBlock());
+  weights.startFunction();
+  layer = -1;
+  map.map(norm.getX(), func.getArgument(0));
+  if (failed(this->norm(norm)))
+    return failure();
+  auto mapped = map.lookup(norm.getResult()).getDefiningOp<kernel::RmsNormOp>();
+  mapped.setFromFirstRow(true);
+  auto result = plainLinear(output, Value(), "head");
+  if (failed(result))
+    return failure();
+  func::ReturnOp::create(b, ret.getLoc(), *result);
+  return success();
+}
+
+LogicalResult Fuser::run(func::FuncOp forward) {
+  b.setInsertionPoint(forward);
+  auto func =
+      func::FuncOp::create(b, forward.getLoc(), "body",
+                           b.getFunctionType(forward.getArgumentTypes(), {}));
+  body = func.addEntryBlock();
+  b.setInsertionPointToStart(body);
+  for (auto [from, to] :
+       llvm::zip(forward.getArguments(), body->getArguments()))
+    map.map(from, to);
+  auto ret = cast<func::ReturnOp>(forward.getBody().front().getTerminator());
+  model::LinearOp output;
+  if (ret.getNumOperands() == 1)
+    output = ret.getOperand(0).getDefiningOp<model::LinearOp>();
+
+  for (Operation &op : forward.getBody().front()) {
+    LogicalResult done = success();
+    if (auto e = dyn_cast<model::EmbeddingOp>(op))
+      done = embedding(e);
+    else if (auto n = dyn_cast<model::RmsNormOp>(op))
+      done = output && output.getX() == n.getResult() ? success() : norm(n);
+    else if (auto a = dyn_cast<model::AttentionOp>(op))
+      done = attention(a);
+    else if (auto s = dyn_cast<model::SwigluOp>(op))
+      done = swiglu(s);
+    else if (auto a = dyn_cast<model::AddOp>(op))
+      done = add(a);
+    else if (!isa<model::LinearOp, model::RopeOp, func::ReturnOp>(op))
+      done = op.emitOpError("expected an op of the model dialect");
+    if (failed(done))
+      return failure();
+  }
+  return head(forward);
+}
+
+struct FuseLaunchesPass : impl::FuseLaunchesPassBase<FuseLaunchesPass> {
+  void runOnOperation() override {
+    auto forward = getOperation().lookupSymbol<func::FuncOp>("forward");
+    if (!forward || !forward.getBody().hasOneBlock()) {
+      getOperation().emitError("expected a function 'forward' of one block");
+      return signalPassFailure();
+    }
+    Fuser fuser(getOperation());
+    if (failed(fuser.run(forward)))
+      return signalPassFailure();
+    numLaunches += fuser.launches;
+    forward.erase();
+    for (auto weight :
+         llvm::make_early_inc_range(getOperation().getOps<model::WeightOp>()))
+      weight.erase();
+  }
+};
+
+} // namespace
+} // namespace retort

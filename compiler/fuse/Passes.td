@@ -1,0 +1,43 @@
+//===- Passes.td - From models to launches -----------------*- tablegen -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_FUSE_PASSES
+#define RETORT_COMPILER_FUSE_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def FuseLaunchesPass : Pass<"fuse-launches", "::mlir::ModuleOp"> {
+  let summary = "Turn the model into launches of the kernel dialect";
+  let description = [{
+    Splits `forward` into `body` (token ids to the last layer's output) and `head`
+    (that output to logits), and groups what one launch can hold:
+
+    - queries, keys and values of a layer become one `kernel.linear` over a joint
+      weight, then `kernel.rope_cache`, then `kernel.attention`, with heads padded
+      as the kernel dialect says;
+    - gate and up become one `kernel.linear` with the swiglu epilogue, their rows
+      alternating in strips of 32;
+    - a linear whose result is only added to something takes that as `residual`.
+
+    Before:
+    ```
+    %g = model.linear %x, @gate : (tensor<?x64xf32>) -> tensor<?x96xf32>
+    %u = model.linear %x, @up : (tensor<?x64xf32>) -> tensor<?x96xf32>
+    %y = model.swiglu %g, %u : tensor<?x96xf32>
+    ```
+    After:
+    ```
+    %w = kernel.load_weight @layers.0.gate_up : tensor<192x64xf32, #encoding.packed<bf16>>
+    %y = kernel.linear %x, %w epilogue swiglu : (tensor<?x128xf32>, tensor<192x64xf32, #encoding.packed<bf16>>) -> tensor<?x128xf32>
+    ```
+    No op of the model dialect is left.
+  }];
+  let dependentDialects = ["::retort::kernel::KernelDialect", "::mlir::func::FuncDialect"];
+  let statistics = [Statistic<"numLaunches", "launches", "launch ops created">];
+}
+
+#endif // RETORT_COMPILER_FUSE_PASSES

@@ -1,0 +1,102 @@
+//===- WeightBuilder.h - Packed weights from checkpoint tensors -*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Builds `kernel.weight` symbols from `model.weight` symbols: which rows and
+/// columns of which checkpoint tensors a packed weight consists of.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_FUSE_WEIGHTBUILDER_H
+#define RETORT_COMPILER_FUSE_WEIGHTBUILDER_H
+
+#include "dialects/Kernel/Kernel.h"
+#include "dialects/Model/Model.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
+
+namespace retort {
+
+/// How a row of attention heads is padded: see the kernel dialect.
+struct HeadLayout {
+  int64_t heads = 0;
+  int64_t headDim = 0;
+  int64_t paddedHead() const { return kernel::paddedHeadSize(headDim); }
+  int64_t paddedWidth() const { return heads * paddedHead(); }
+  /// Calls `run(first source element, count, first padded element)` for every
+  /// stretch that stays together.
+  void
+  forEachRun(llvm::function_ref<void(int64_t, int64_t, int64_t)> run) const;
+};
+
+class WeightBuilder {
+public:
+  /// One of the tensors stacked into a weight; `heads` if its rows are heads.
+  struct Part {
+    llvm::StringRef tensor;          ///< empty: an absent bias, zeros
+    std::optional<HeadLayout> heads; ///< needed if `tensor` is empty
+  };
+
+  WeightBuilder(mlir::ModuleOp module, mlir::OpBuilder &builder)
+      : module(module), b(builder), symbols(module) {}
+
+  /// A matrix with the tensor's own rows; its columns follow `columns`.
+  mlir::FailureOr<mlir::Value> matrix(mlir::Operation *user,
+                                      llvm::StringRef name,
+                                      llvm::StringRef tensor,
+                                      std::optional<HeadLayout> columns);
+  /// Several matrices of the same inputs, one below the other.
+  mlir::FailureOr<mlir::Value> stacked(mlir::Operation *user,
+                                       llvm::StringRef name,
+                                       llvm::ArrayRef<Part> parts);
+  /// Two matrices of one shape whose rows alternate in strips of 32.
+  mlir::FailureOr<mlir::Value> interleaved(mlir::Operation *user,
+                                           llvm::StringRef name,
+                                           llvm::StringRef first,
+                                           llvm::StringRef second);
+  mlir::FailureOr<mlir::Value>
+  interleavedBias(mlir::Operation *user, llvm::StringRef name, int64_t size,
+                  llvm::StringRef first, llvm::StringRef second);
+  /// An f32 vector as it is.
+  mlir::FailureOr<mlir::Value> vector(mlir::Operation *user,
+                                      llvm::StringRef tensor);
+  /// Biases one behind the other, padded as `stacked` pads the rows.
+  mlir::FailureOr<mlir::Value> bias(mlir::Operation *user, llvm::StringRef name,
+                                    llvm::ArrayRef<Part> parts);
+  /// A constant f64 vector.
+  mlir::Value literal(llvm::StringRef name, llvm::ArrayRef<double> values);
+
+  /// Loads made so far belong to another function.
+  void startFunction() { loads.clear(); }
+
+private:
+  mlir::FailureOr<model::WeightOp> find(mlir::Operation *user,
+                                        llvm::StringRef tensor);
+  /// The encoding of a weight made of `tensors`: theirs if they agree.
+  mlir::FailureOr<PackedEncoding>
+  jointEncoding(mlir::Operation *user, llvm::ArrayRef<llvm::StringRef> tensors);
+  mlir::Attribute rowRun(llvm::StringRef tensor, int64_t src, int64_t count,
+                         int64_t dst);
+  mlir::Attribute colRun(int64_t src, int64_t count, int64_t dst);
+  /// Defines the symbol unless it exists, and loads it.
+  mlir::Value define(llvm::StringRef name, mlir::RankedTensorType type,
+                     llvm::ArrayRef<mlir::Attribute> rows,
+                     llvm::ArrayRef<mlir::Attribute> cols,
+                     mlir::DenseF64ArrayAttr literal = {});
+  mlir::RankedTensorType matrixType(int64_t rows, int64_t cols,
+                                    PackedEncoding encoding);
+
+  mlir::ModuleOp module;
+  mlir::OpBuilder &b;
+  mlir::SymbolTable symbols;
+  llvm::StringMap<mlir::Value> loads;
+};
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_FUSE_WEIGHTBUILDER_H

@@ -1,0 +1,80 @@
+//===- ArtifactWriter.h - Writing artifacts ---------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Lays out and writes the file that runtime/abi/Format.h describes: header,
+/// code, texts, weights, index. A failure leaves no file.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_PACK_ARTIFACTWRITER_H
+#define RETORT_COMPILER_PACK_ARTIFACTWRITER_H
+
+#include "compiler/pack/Packer.h"
+#include "runtime/abi/artifact_generated.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace retort {
+
+/// A code section: "code/x86-64-v3" and the bytes of an ELF shared object.
+struct CodeSection {
+  std::string name;
+  std::vector<std::byte> bytes;
+};
+
+/// A section that is stored compressed.
+struct TextSection {
+  std::string name; ///< "text/tokenizer.json"
+  std::string text;
+  abi::SectionKind kind = abi::SectionKind::Text; ///< or Data
+};
+
+/// All that goes into an artifact.
+struct ArtifactContents {
+  /// Complete but for `sections` and `program.weights`, which the writer fills:
+  /// sections are the codes in order, the texts in order, "weights"; weights
+  /// are the specs in order. So `targets[i].section` is an index into `codes`.
+  abi::IndexT index;
+  std::vector<CodeSection> codes;
+  std::vector<TextSection> texts;
+  std::vector<WeightSpec> weights;
+  /// Called when the file at `path`, not yet under its final name, is a
+  /// complete artifact: the place to run it. May add to the index (never remove
+  /// from it); true says that it did, and the index is written again.
+  std::function<Result<bool>(const std::string &path, abi::IndexT &index)>
+      examine;
+  /// If not empty, the runtime executable that is put in front of the artifact,
+  /// which makes the output an executable (StandaloneFooter).
+  std::string standaloneRuntime;
+};
+
+/// Sizes in bytes, for the user.
+struct ArtifactSizes {
+  uint64_t file = 0;
+  uint64_t weights = 0;
+  uint64_t code = 0;
+  uint64_t texts = 0;
+};
+
+/// Writes `path`, and fills `contents.index` on the way.
+Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
+                                    const checkpoint::Checkpoint &checkpoint,
+                                    const std::string &path,
+                                    const PackOptions &options);
+
+/// Joins a runtime executable and an artifact to an executable. `runtimePath`
+/// must name an ELF file and `artifactPath` an artifact that fills its file.
+Status writeStandalone(const std::string &runtimePath,
+                       const std::string &artifactPath,
+                       const std::string &outPath);
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_PACK_ARTIFACTWRITER_H

@@ -1,0 +1,146 @@
+//===- Quantizer.cpp - Encoding of weight strips ----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/pack/Quantizer.h"
+
+#include "compiler/checkpoint/DType.h"
+#include "compiler/pack/BlockKernels.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+namespace retort {
+namespace {
+
+/// What an encoding holds: magnitudes whose f32 bits are below `bits`.
+struct Limit {
+  int32_t bits;
+  std::string_view expected;
+};
+
+Limit limitOf(EncodingKind kind) {
+  switch (kind) {
+  case EncodingKind::F32:
+    break;
+  case EncodingKind::BF16:
+    // Halfway between the largest bf16 and the next power of two.
+    return {0x7f7f8000, "a finite value that bf16 can hold"};
+  case EncodingKind::F16:
+    return {std::bit_cast<int32_t>(65520.0f),
+            "a magnitude up to 65504, the largest of f16"};
+  case EncodingKind::Int8:
+  case EncodingKind::Int4:
+    return {std::bit_cast<int32_t>(kMaxQuantizable),
+            "a finite value below 2^120"};
+  }
+  return {0x7f800000, "a finite value"};
+}
+
+BadWeight findBad(const PackedEncoding &encoding, const float *rows,
+                  int64_t stride, const Limit &limit) {
+  for (int64_t r = 0; r < kStripRows; ++r)
+    for (int64_t k = 0; k < encoding.blockCols(); ++k) {
+      float value = rows[r * stride + k];
+      if ((std::bit_cast<int32_t>(value) & 0x7fffffff) >= limit.bits)
+        return {r, k, value, limit.expected};
+    }
+  return {0, 0, 0.0f, limit.expected};
+}
+
+uint16_t loadU16(const std::byte *from) {
+  uint16_t value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+
+/// Decodes one row of one block to `count` floats.
+void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
+                    int64_t row, int64_t count, float *out) {
+  auto byteAt = [&](int64_t i) { return static_cast<uint8_t>(block[i]); };
+  switch (encoding.kind) {
+  case EncodingKind::F32:
+    for (int64_t k = 0; k < count; ++k)
+      std::memcpy(out + k, block + (k * kStripRows + row) * 4, 4);
+    return;
+  case EncodingKind::F16:
+    for (int64_t k = 0; k < count; ++k)
+      out[k] =
+          checkpoint::f16ToF32(loadU16(block + (k * kStripRows + row) * 2));
+    return;
+  case EncodingKind::BF16:
+    for (int64_t k = 0; k < count; ++k)
+      out[k] =
+          checkpoint::bf16ToF32(loadU16(block + (k * kStripRows + row) * 2));
+    return;
+  case EncodingKind::Int8:
+  case EncodingKind::Int4:
+    break;
+  }
+  float scale =
+      checkpoint::bf16ToF32(loadU16(block + encoding.scaleOffset() + row * 2));
+  if (encoding.kind == EncodingKind::Int8) {
+    for (int64_t k = 0; k < count; ++k)
+      out[k] = scale * static_cast<float>(static_cast<int8_t>(
+                           byteAt(k / 4 * 128 + row * 4 + k % 4)));
+    return;
+  }
+  int zeroPoint =
+      encoding.zeroPoints ? byteAt(encoding.zeroPointOffset() + row) : 8;
+  for (int64_t k = 0; k < count; ++k) {
+    int byte = byteAt(k / 8 * 128 + row * 4 + k % 4);
+    int q = k % 8 >= 4 ? byte >> 4 : byte & 15;
+    out[k] = scale * static_cast<float>(q - zeroPoint);
+  }
+}
+
+} // namespace
+
+float SquaredError::relative() const {
+  return error > 0 ? static_cast<float>(std::sqrt(error / source)) : 0.0f;
+}
+
+std::optional<BadWeight> encodeBlock(const PackedEncoding &encoding,
+                                     const float *rows, int64_t stride,
+                                     std::byte *out, SquaredError &error) {
+  Limit limit = limitOf(encoding.kind);
+  if (detail::blockKernel()(encoding, rows, stride, limit.bits, out, error))
+    return std::nullopt;
+  return findBad(encoding, rows, stride, limit);
+}
+
+std::optional<BadWeight> encodeStrip(const PackedEncoding &encoding,
+                                     const float *rows, int64_t stride,
+                                     int64_t cols, std::byte *out,
+                                     SquaredError &error) {
+  for (int64_t k = 0; k < cols; k += encoding.blockCols()) {
+    if (auto bad = encodeBlock(encoding, rows + k, stride, out, error)) {
+      bad->col += k;
+      return bad;
+    }
+    out += encoding.blockBytes();
+  }
+  return std::nullopt;
+}
+
+void decodeRows(const PackedEncoding &encoding,
+                std::span<const std::byte> packed, int64_t cols,
+                int64_t firstRow, int64_t numRows, std::span<float> out) {
+  for (int64_t i = 0; i < numRows; ++i) {
+    int64_t row = firstRow + i;
+    const std::byte *block =
+        packed.data() + row / kStripRows * encoding.stripBytes(cols);
+    for (int64_t k = 0; k < cols; k += encoding.blockCols()) {
+      decodeBlockRow(encoding, block, row % kStripRows,
+                     std::min(encoding.blockCols(), cols - k),
+                     out.data() + i * cols + k);
+      block += encoding.blockBytes();
+    }
+  }
+}
+
+} // namespace retort

@@ -1,0 +1,73 @@
+//===- SpecReader.h - Reading the rows of a weight spec ---------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Resolves a WeightSpec against a checkpoint and gathers packed rows from it.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_PACK_SPECREADER_H
+#define RETORT_COMPILER_PACK_SPECREADER_H
+
+#include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/pack/WeightSpec.h"
+
+namespace retort {
+
+/// A checked matrix or vector spec with its tensors. The spec and the
+/// checkpoint must outlive it. Thread-safe: reads change nothing.
+class SpecReader {
+public:
+  /// Checks that tensors exist and have the right rank, that runs lie inside
+  /// their tensors and inside the packed shape, and that no two overlap. A
+  /// matrix with row runs needs column runs.
+  static Result<SpecReader> create(const WeightSpec &spec,
+                                   const checkpoint::Checkpoint &checkpoint);
+
+  const WeightSpec &spec() const { return *weightSpec; }
+
+  /// Matrices: rows [first, first + count) of the packed matrix, f32, to
+  /// `out[i * stride + dstCol]`. Rows and columns without a source become 0, up
+  /// to `stride`.
+  Status readRows(int64_t first, int64_t count, float *out,
+                  int64_t stride) const;
+  /// Vectors: elements [first, first + count).
+  Status readElements(int64_t first, int64_t count, float *out) const;
+
+  /// Tells the system that the sources of packed rows (elements of a vector)
+  /// [first, first + count) won't be needed soon.
+  void dropResident(int64_t first, int64_t count) const;
+
+  /// Bytes of checkpoint that the packed rows (elements) are made from.
+  int64_t sourceBytes(int64_t first, int64_t count) const;
+
+  /// The most bytes that a row of a source tensor (an element) takes.
+  int64_t maxRowBytes() const;
+
+  /// "tensor 'x': row 3, column 5" of the source of a packed element, for
+  /// messages; the spec's name and packed position for padding.
+  std::string describe(int64_t row, int64_t col) const;
+
+private:
+  struct Run {
+    const checkpoint::TensorView *tensor;
+    int64_t src, rows, dst; ///< elements for a vector
+    int64_t rowBytes;       ///< of the tensor, of an element for a vector
+  };
+  /// Calls `visit(run, first row of the tensor, first packed row, rows)` for
+  /// the parts of runs in a range of packed rows.
+  template <typename Visit>
+  void forRange(int64_t first, int64_t count, Visit visit) const;
+
+  const WeightSpec *weightSpec = nullptr;
+  const checkpoint::Checkpoint *source = nullptr;
+  std::vector<Run> runs; ///< by dst
+};
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_PACK_SPECREADER_H

@@ -1,0 +1,80 @@
+//===- ZeroPoints.cpp - Where zero points pay -------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/pack/ZeroPoints.h"
+
+#include "compiler/pack/Quantizer.h"
+#include "compiler/pack/SpecReader.h"
+
+#include <algorithm>
+
+namespace retort {
+namespace {
+
+/// How many strips, and blocks of each, are encoded both ways, evenly spread.
+constexpr int64_t kSampleStrips = 4;
+constexpr int64_t kSampleBlocks = 8;
+
+/// Calls `visit(i)` for up to `most` of 0 ... count - 1, evenly spread.
+template <typename Visit>
+Status forSample(int64_t count, int64_t most, Visit visit) {
+  int64_t picked = std::min(count, most);
+  for (int64_t i = 0; i < picked; ++i)
+    RETORT_RETURN_IF_ERROR(visit((2 * i + 1) * count / (2 * picked)));
+  return Status::ok();
+}
+
+Result<bool> zeroPointsPay(const SpecReader &reader, std::vector<float> &rows) {
+  const WeightSpec &spec = reader.spec();
+  PackedEncoding plain = spec.encoding, shifted = spec.encoding;
+  plain.zeroPoints = false;
+  shifted.zeroPoints = true;
+  int64_t stride = stripStride(spec.cols);
+  rows.resize(static_cast<size_t>(kStripRows * stride));
+  std::vector<std::byte> block(static_cast<size_t>(shifted.blockBytes()));
+  SquaredError plainError, shiftedError;
+  auto encodeBoth = [&](int64_t index) {
+    const float *from = rows.data() + index * plain.blockCols();
+    SquaredError a, b;
+    if (!encodeBlock(plain, from, stride, block.data(), a) &&
+        !encodeBlock(shifted, from, stride, block.data(), b)) {
+      plainError.add(a);
+      shiftedError.add(b);
+    }
+    return Status::ok();
+  };
+  RETORT_RETURN_IF_ERROR(forSample(
+      ceilDiv(spec.rows, kStripRows), kSampleStrips, [&](int64_t strip) {
+        int64_t first = strip * kStripRows;
+        RETORT_RETURN_IF_ERROR(
+            reader.readRows(first, kStripRows, rows.data(), stride));
+        reader.dropResident(first, kStripRows);
+        return forSample(plain.blocksPerStrip(spec.cols), kSampleBlocks,
+                         encodeBoth);
+      }));
+  double kept = 1 - kZeroPointGain;
+  return shiftedError.error < plainError.error * kept * kept;
+}
+
+} // namespace
+
+Status chooseZeroPoints(std::span<WeightSpec> specs,
+                        const checkpoint::Checkpoint &checkpoint) {
+  std::vector<float> rows;
+  for (WeightSpec &spec : specs) {
+    if (spec.form != WeightForm::Matrix ||
+        spec.encoding.kind != EncodingKind::Int4)
+      continue;
+    RETORT_ASSIGN_OR_RETURN(SpecReader reader,
+                            SpecReader::create(spec, checkpoint));
+    RETORT_ASSIGN_OR_RETURN(bool pays, zeroPointsPay(reader, rows));
+    spec.encoding.zeroPoints = pays;
+  }
+  return Status::ok();
+}
+
+} // namespace retort

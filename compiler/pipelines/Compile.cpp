@@ -1,0 +1,409 @@
+//===- Compile.cpp - From checkpoint to artifact ----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/pipelines/Compile.h"
+
+#include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/codegen/Codegen.h"
+#include "compiler/import/ImportModel.h"
+#include "compiler/pack/ArtifactWriter.h"
+#include "compiler/pack/ZeroPoints.h"
+#include "compiler/pipelines/Pipelines.h"
+#include "compiler/pipelines/Verify.h"
+#include "compiler/plan/BuildProgram.h"
+#include "compiler/quantize/Passes.h"
+#include "compiler/targets/Target.h"
+#include "dialects/Kernel/Kernel.h"
+#include "dialects/Model/Model.h"
+#include "dialects/Program/Program.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/Diagnostics.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+
+#include <chrono>
+#include <thread>
+
+using namespace mlir;
+
+namespace retort {
+namespace {
+
+using checkpoint::Checkpoint;
+using checkpoint::ModelConfig;
+using checkpoint::TensorView;
+
+double secondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start)
+      .count();
+}
+
+/// One compile. The steps below run in this order, each on what the ones before
+/// it left in the members.
+class Compiler {
+public:
+  explicit Compiler(const CompileOptions &options) : options(options) {}
+
+  Result<CompileReport> run() {
+    auto start = std::chrono::steady_clock::now();
+    RETORT_RETURN_IF_ERROR(checkOptions());
+    step("reading the checkpoint");
+    RETORT_ASSIGN_OR_RETURN(Checkpoint opened,
+                            Checkpoint::open(options.checkpoint));
+    source = std::make_unique<Checkpoint>(std::move(opened));
+    report.checkpointBytes = source->totalBytes();
+    for (const std::string &note : source->notes())
+      tell(note);
+    RETORT_RETURN_IF_ERROR(checkContext());
+
+    auto compileStart = std::chrono::steady_clock::now();
+    step("compiling");
+    RETORT_RETURN_IF_ERROR(buildModule());
+    RETORT_RETURN_IF_ERROR(generateCode());
+    report.compileSeconds = secondsSince(compileStart);
+
+    RETORT_RETURN_IF_ERROR(describe());
+    auto packStart = std::chrono::steady_clock::now();
+    RETORT_RETURN_IF_ERROR(write());
+    report.packSeconds = secondsSince(packStart) - examineSeconds;
+    report.totalSeconds = secondsSince(start);
+    return std::move(report);
+  }
+
+private:
+  Status checkOptions();
+  Status checkContext();
+  Status buildModule();
+  Status markZeroPoints();
+  Status runStage(Stage stage);
+  Status dump(Stage stage, const std::string &suffix, const std::string &text);
+  bool wantsDump(Stage stage) const;
+  Status generateCode();
+  Status describe();
+  Status write();
+  Result<bool> examine(const std::string &path, abi::IndexT &index);
+
+  void step(const std::string &what) {
+    if (options.progress)
+      options.progress(what, 0, 0);
+  }
+  void tell(const std::string &what) {
+    if (options.note)
+      options.note(what);
+  }
+  unsigned threads() const {
+    return options.threads > 0
+               ? static_cast<unsigned>(options.threads)
+               : std::max(1u, std::thread::hardware_concurrency());
+  }
+  Status cancelled() const {
+    if (options.cancel && options.cancel->load())
+      return Status::error(Code::Cancelled, "the compile was cancelled");
+    return Status::ok();
+  }
+
+  const CompileOptions &options;
+  CompileReport report;
+  std::unique_ptr<Checkpoint> source;
+  std::vector<const Target *> targets;
+  int64_t maxContext = 0;
+  PipelineOptions pipeline;
+  MLIRContext context{MLIRContext::Threading::DISABLED};
+  OwningOpRef<ModuleOp> module;
+  ArtifactContents contents;
+  double examineSeconds = 0;
+};
+
+Status Compiler::checkOptions() {
+  if (options.checkpoint.empty() || options.output.empty())
+    return Status::error(Code::InvalidArgument,
+                         "expected a checkpoint and an output");
+  for (const std::string &name : options.dumpIr)
+    if (name != "all" && !parseStage(name)) {
+      std::string known = "all";
+      for (Stage stage : kStages)
+        known += ", " + stageName(stage).str();
+      return Status::error(Code::InvalidArgument,
+                           "--dump-ir: expected one of " + known + ", found '" +
+                               name + "'");
+    }
+  if (options.targets.empty()) {
+    const Target *host = hostTarget();
+    if (!host)
+      return Status::error(Code::Unsupported,
+                           "this machine's CPU is none of Retort's targets; "
+                           "name one with --target");
+    targets.push_back(host);
+  }
+  for (const std::string &name : options.targets) {
+    const Target *target = findTarget(name);
+    if (!target) {
+      std::string known;
+      for (const Target &t : allTargets())
+        known += (known.empty() ? "" : ", ") + t.name.str();
+      return Status::error(Code::InvalidArgument, "--target: expected one of " +
+                                                      known + ", found '" +
+                                                      name + "'");
+    }
+    if (!llvm::is_contained(targets, target))
+      targets.push_back(target);
+  }
+  for (const Target *target : targets)
+    report.targets.push_back(target->name.str());
+  pipeline.weights = options.weights;
+  pipeline.groupSize = options.groupSize;
+  return Status::ok();
+}
+
+Status Compiler::checkContext() {
+  int64_t trained = source->config().maxPositionEmbeddings;
+  maxContext = options.maxContext.value_or(trained);
+  if (maxContext < 1 || maxContext > trained)
+    return Status::error(
+        Code::InvalidArgument,
+        "--max-context: expected 1 to " + std::to_string(trained) +
+            " (max_position_embeddings), found " + std::to_string(maxContext));
+  return Status::ok();
+}
+
+bool Compiler::wantsDump(Stage stage) const {
+  return llvm::any_of(options.dumpIr, [&](const std::string &name) {
+    return name == "all" || parseStage(name) == stage;
+  });
+}
+
+Status Compiler::dump(Stage stage, const std::string &suffix,
+                      const std::string &text) {
+  std::string dir = options.dumpDir.empty() ? "." : options.dumpDir;
+  if (std::error_code e = llvm::sys::fs::create_directories(dir))
+    return Status::error(Code::Io, dir + ": cannot create: " + e.message());
+  std::string path = dir + "/" + std::to_string(static_cast<int>(stage) + 1) +
+                     "-" + stageName(stage).str() + suffix;
+  RETORT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(path));
+  RETORT_RETURN_IF_ERROR(file.writeAt(
+      0, std::as_bytes(std::span<const char>(text.data(), text.size()))));
+  return file.commit();
+}
+
+Status Compiler::runStage(Stage stage) {
+  RETORT_RETURN_IF_ERROR(cancelled());
+  PassManager pm(&context);
+  switch (stage) {
+  case Stage::Quantize:
+    populateQuantizePipeline(pm, pipeline);
+    break;
+  case Stage::Fuse:
+    populateFusePipeline(pm, pipeline);
+    break;
+  case Stage::Plan:
+    populatePlanPipeline(pm, pipeline);
+    break;
+  default:
+    break;
+  }
+  std::string diagnostics;
+  ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diag) {
+    if (!diagnostics.empty())
+      diagnostics += "; ";
+    diagnostics += diag.str();
+    return success();
+  });
+  if (failed(pm.run(*module)))
+    return Status::error(Code::Internal,
+                         stageName(stage).str() + ": " + diagnostics);
+  if (!wantsDump(stage))
+    return Status::ok();
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  module->print(os);
+  return dump(stage, ".mlir", text);
+}
+
+/// Samples the matrices and marks those whose int4 groups gain from zero
+/// points.
+Status Compiler::markZeroPoints() {
+  std::vector<WeightSpec> specs;
+  std::vector<model::WeightOp> ops;
+  for (auto op : module->getOps<model::WeightOp>()) {
+    auto type = cast<RankedTensorType>(op.getType());
+    if (type.getRank() != 2)
+      continue;
+    WeightSpec spec;
+    spec.name = op.getSymName().str();
+    spec.encoding = {EncodingKind::Int4, pipeline.groupSize, false};
+    spec.rows = type.getDimSize(0);
+    spec.cols = type.getDimSize(1);
+    spec.rowRuns = {{spec.name, 0, spec.rows, 0}};
+    spec.colRuns = {{0, spec.cols, 0}};
+    specs.push_back(std::move(spec));
+    ops.push_back(op);
+  }
+  RETORT_RETURN_IF_ERROR(chooseZeroPoints(specs, *source));
+  for (auto [spec, op] : llvm::zip(specs, ops))
+    if (spec.encoding.zeroPoints)
+      op->setAttr(kZeroPointsAttr, UnitAttr::get(&context));
+  return Status::ok();
+}
+
+Status Compiler::buildModule() {
+  context.loadDialect<encoding::EncodingDialect, kernel::KernelDialect,
+                      model::ModelDialect, program::ProgramDialect,
+                      func::FuncDialect>();
+  module = importModel(context, source->config(), [&](llvm::StringRef name) {
+    return source->find(std::string_view(name))->dtype;
+  });
+  if (pipeline.weights == "int4")
+    RETORT_RETURN_IF_ERROR(markZeroPoints());
+  for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse, Stage::Plan})
+    RETORT_RETURN_IF_ERROR(runStage(stage));
+  return Status::ok();
+}
+
+Status Compiler::generateCode() {
+  struct Form {
+    Stage stage;
+    TextForm form;
+    const char *suffix;
+  };
+  constexpr Form forms[] = {{Stage::Lower, TextForm::Vector, ".mlir"},
+                            {Stage::Asm, TextForm::Assembly, ".s"}};
+  for (const Target *target : targets) {
+    RETORT_RETURN_IF_ERROR(cancelled());
+    for (const Form &form : forms) {
+      if (!wantsDump(form.stage))
+        continue;
+      RETORT_ASSIGN_OR_RETURN(std::string text,
+                              dumpCode(*module, *target, form.form));
+      RETORT_RETURN_IF_ERROR(
+          dump(form.stage, "-" + target->name.str() + form.suffix, text));
+    }
+    RETORT_ASSIGN_OR_RETURN(std::vector<char> object,
+                            compileToSharedObject(*module, *target, threads()));
+    auto bytes = std::as_bytes(std::span<const char>(object));
+    auto entry = std::make_unique<abi::TargetT>();
+    entry->name = target->name.str();
+    entry->triple = target->triple.str();
+    for (llvm::StringRef feature : target->runtimeFeatures)
+      entry->features.push_back(feature.str());
+    entry->section = static_cast<uint32_t>(contents.codes.size());
+    contents.index.targets.push_back(std::move(entry));
+    contents.codes.push_back(
+        {"code/" + target->name.str(),
+         std::vector<std::byte>(bytes.begin(), bytes.end())});
+  }
+  return Status::ok();
+}
+
+/// Everything of the index that is neither code nor weights.
+Status Compiler::describe() {
+  FailureOr<BuiltProgram> built = buildProgram(*module);
+  if (failed(built))
+    return Status::error(Code::Internal, "the program lacks a buffer that the "
+                                         "runtime needs");
+  abi::IndexT &index = contents.index;
+  index.producer = "retort " RETORT_VERSION;
+  index.program = std::make_unique<abi::ProgramT>(std::move(built->program));
+  contents.weights = std::move(built->weights);
+  report.kernels = static_cast<int>(index.program->kernels.size());
+
+  const ModelConfig &config = source->config();
+  auto model = std::make_unique<abi::ModelT>();
+  model->family = checkpoint::familyName(config.family);
+  llvm::SmallString<128> real;
+  if (llvm::sys::fs::real_path(options.checkpoint, real))
+    real = options.checkpoint;
+  model->name = llvm::sys::path::filename(real).str();
+  model->vocab_size = config.vocabSize;
+  model->hidden_size = config.hiddenSize;
+  model->intermediate_size = config.intermediateSize;
+  model->num_layers = config.numLayers;
+  model->num_heads = config.numHeads;
+  model->num_kv_heads = config.numKvHeads;
+  model->head_dim = config.headDim;
+  model->max_context = maxContext;
+  model->max_chunk = pipeline.maxChunk;
+  model->bos_id = config.bosTokenId.value_or(-1);
+  for (int64_t id : config.eosTokenIds)
+    model->eos_ids.push_back(static_cast<int32_t>(id));
+  for (const TensorView &tensor : source->tensors())
+    model->parameters += tensor.elements();
+  index.model = std::move(model);
+
+  auto property = [&](const char *key, std::string value) {
+    auto p = std::make_unique<abi::PropertyT>();
+    p->key = key;
+    p->value = std::move(value);
+    index.properties.push_back(std::move(p));
+  };
+  property("weights", pipeline.weights);
+  if (pipeline.weights == "int8" || pipeline.weights == "int4")
+    property("group_size", std::to_string(pipeline.groupSize));
+
+  auto text = [&](const char *name, const std::optional<std::string> &value) {
+    if (value)
+      contents.texts.push_back({std::string("text/") + name, *value});
+  };
+  text("config.json", source->configText());
+  text("generation_config.json", source->generationConfigText());
+  text("tokenizer.json", source->tokenizerText());
+  text("tokenizer_config.json", source->tokenizerConfigText());
+  text("chat_template.jinja", source->chatTemplateText());
+  if (!source->tokenizerText())
+    tell("the checkpoint has no tokenizer.json: the model runs with --tokens "
+         "alone");
+  return Status::ok();
+}
+
+Result<bool> Compiler::examine(const std::string &path, abi::IndexT &index) {
+  auto start = std::chrono::steady_clock::now();
+  ExamineOptions examine;
+  examine.threads = static_cast<int>(threads());
+  examine.cancel = options.cancel;
+  examine.verify = options.verify;
+  step(options.verify ? "comparing with the reference interpreter"
+                      : "computing the self-test");
+  RETORT_ASSIGN_OR_RETURN(
+      Examination result,
+      examineArtifact(path, *source, contents.weights, examine));
+  index.self_test = std::make_unique<abi::SelfTestT>(result.selfTest);
+  report.verify = result.verify;
+  if (result.verify)
+    addVerifyProperties(*result.verify, index);
+  examineSeconds = secondsSince(start);
+  return true;
+}
+
+Status Compiler::write() {
+  PackOptions pack;
+  pack.threads = options.threads;
+  pack.maxRam = options.maxRam;
+  pack.cancel = options.cancel;
+  if (options.progress)
+    pack.progress = [&](uint64_t done, uint64_t total) {
+      options.progress("packing", done, total);
+    };
+  contents.standaloneRuntime = options.standaloneRuntime;
+  contents.examine = [&](const std::string &path, abi::IndexT &index) {
+    return examine(path, index);
+  };
+  RETORT_ASSIGN_OR_RETURN(
+      ArtifactSizes sizes,
+      writeArtifact(contents, *source, options.output, pack));
+  report.fileBytes = sizes.file;
+  report.weightBytes = sizes.weights;
+  report.codeBytes = sizes.code;
+  return Status::ok();
+}
+
+} // namespace
+
+Result<CompileReport> compileCheckpoint(const CompileOptions &options) {
+  return Compiler(options).run();
+}
+
+} // namespace retort

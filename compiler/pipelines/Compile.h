@@ -1,0 +1,82 @@
+//===- Compile.h - From checkpoint to artifact ------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// `retort compile` as a library call: from a checkpoint directory to an
+/// artifact.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_PIPELINES_COMPILE_H
+#define RETORT_COMPILER_PIPELINES_COMPILE_H
+
+#include "runtime/support/Status.h"
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace retort {
+
+struct CompileOptions {
+  std::string checkpoint;       ///< directory in hub layout
+  std::string output;           ///< path of the artifact
+  std::string weights = "keep"; ///< f32, f16, bf16, int8, int4 or keep
+  int groupSize = 32;
+  std::vector<std::string> targets; ///< empty: what this machine has
+  /// Positions a session may use; by default the config's
+  /// max_position_embeddings, which it may not exceed.
+  std::optional<int64_t> maxContext;
+  uint64_t maxRam = uint64_t(2) << 30;
+  int threads = 0; ///< 0: as many as the machine has
+  bool verify = false;
+  /// Stages whose IR is written to `dumpDir` as `<number>-<stage>.mlir`.
+  std::vector<std::string> dumpIr;
+  std::string dumpDir;
+  /// If not empty, the runtime executable that makes the output standalone.
+  std::string standaloneRuntime;
+
+  /// Called with what is being done: a step, and for packing bytes of the
+  /// checkpoint done and in total (0, 0 for other steps).
+  std::function<void(const std::string &step, uint64_t done, uint64_t total)>
+      progress;
+  /// Sentences for the user, e.g. that there is no tokenizer.
+  std::function<void(const std::string &note)> note;
+  const std::atomic<bool> *cancel = nullptr;
+};
+
+/// How far compiled code is from the reference interpreter (`--verify`), as
+/// relative RMS over a few tokens.
+struct VerifyReport {
+  std::vector<double> layers; ///< hidden states after each layer
+  double logits = 0;          ///< compiled against reference, packed weights
+  double encoding = 0; ///< reference with packed against source weights, logits
+  bool sameGreedy = false; ///< the same most likely next token at every step
+};
+
+struct CompileReport {
+  uint64_t fileBytes = 0;
+  uint64_t weightBytes = 0;
+  uint64_t codeBytes = 0;
+  uint64_t checkpointBytes = 0;
+  int kernels = 0;
+  double compileSeconds = 0; ///< import to machine code
+  double packSeconds = 0;
+  double totalSeconds = 0;
+  std::vector<std::string> targets;
+  std::optional<VerifyReport> verify;
+};
+
+/// Compiles. On failure, or when cancelled, `output` is as it was before.
+Result<CompileReport> compileCheckpoint(const CompileOptions &options);
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_PIPELINES_COMPILE_H

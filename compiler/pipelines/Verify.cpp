@@ -1,0 +1,220 @@
+//===- Verify.cpp - Self-test and verification ------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/pipelines/Verify.h"
+
+#include "compiler/pack/PackedView.h"
+#include "compiler/reference/Reference.h"
+#include "runtime/engine/Session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstring>
+
+namespace retort {
+namespace {
+
+using checkpoint::Checkpoint;
+using checkpoint::TensorView;
+using reference::ReferenceOptions;
+using reference::ReferenceOutput;
+using reference::WeightUse;
+
+/// Ids spread over the vocabulary (Knuth's multiplicative hash), so that rows
+/// of the whole embedding are met.
+std::vector<int32_t> testTokens(int64_t vocab, int count) {
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < count; ++i)
+    tokens.push_back(static_cast<int32_t>((i + 1) * 2654435761ull % vocab));
+  return tokens;
+}
+
+double relativeRms(std::span<const float> found,
+                   std::span<const float> expected) {
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    double d = double(found[i]) - expected[i];
+    error += d * d;
+    norm += double(expected[i]) * expected[i];
+  }
+  return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
+}
+
+int64_t argmax(std::span<const float> row) {
+  return std::max_element(row.begin(), row.end()) - row.begin();
+}
+
+/// The bytes of the weights section.
+std::span<const std::byte> weightsSection(const Artifact &artifact) {
+  const auto *sections = artifact.index().sections();
+  for (uint32_t i = 0; i < sections->size(); ++i)
+    if (sections->Get(i)->kind() == abi::SectionKind::Weights)
+      return artifact.section(i);
+  return {};
+}
+
+/// Tokens go through the artifact's code; hidden states after each layer and
+/// all logits come out.
+struct CompiledOutput {
+  std::vector<std::vector<float>> layers; ///< [layer][T * hidden]
+  std::vector<float> logits;              ///< [T * vocab]
+};
+
+Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
+                                   std::span<const int32_t> tokens,
+                                   const ExamineOptions &options) {
+  RETORT_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
+                          Model::load(std::move(artifact)));
+  const abi::Model &info = model->info();
+  CompiledOutput out;
+  out.layers.resize(info.num_layers());
+  SessionOptions session;
+  session.context = std::min<uint32_t>(info.max_context(),
+                                       static_cast<uint32_t>(tokens.size()));
+  session.threads = static_cast<unsigned>(options.threads);
+  // The result of a layer's last launch is the layer's output.
+  session.observer = [&](const LaunchEvent &event) {
+    int layer = event.launch.layer();
+    if (layer < 0 || event.rowBytes < info.hidden_size() * sizeof(float) ||
+        event.launch.label()->string_view() != "linear down")
+      return;
+    auto &rows = out.layers[layer];
+    rows.resize(event.scalars.n_tokens * info.hidden_size());
+    for (int64_t t = 0; t < event.scalars.n_tokens; ++t)
+      std::memcpy(rows.data() + t * info.hidden_size(),
+                  event.result + t * event.rowBytes,
+                  info.hidden_size() * sizeof(float));
+  };
+  RETORT_ASSIGN_OR_RETURN(auto s, Session::create(model, session));
+  RETORT_RETURN_IF_ERROR(
+      s->feed(tokens, [&](uint64_t, uint64_t count, const float *rows,
+                          uint64_t stride) {
+        for (uint64_t r = 0; r < count; ++r)
+          out.logits.insert(out.logits.end(), rows + r * stride,
+                            rows + r * stride + info.vocab_size());
+        return Status::ok();
+      }));
+  return out;
+}
+
+Result<VerifyReport> compare(const CompiledOutput &compiled,
+                             const ReferenceOutput &packed,
+                             const ReferenceOutput &source, int64_t tokens,
+                             int64_t hidden, int64_t vocab) {
+  VerifyReport report;
+  size_t plane = static_cast<size_t>(tokens * hidden);
+  // transformers lists the last layer's output after the final norm only, so
+  // the logits stand for it.
+  for (size_t l = 0; l + 1 < compiled.layers.size(); ++l) {
+    std::span<const float> expected(
+        packed.hiddenStates.data() + (l + 1) * plane, plane);
+    report.layers.push_back(relativeRms(compiled.layers[l], expected));
+  }
+  report.logits = relativeRms(compiled.logits, packed.logits);
+  report.encoding = relativeRms(packed.logits, source.logits);
+  report.sameGreedy = true;
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::span<const float> a(compiled.logits.data() + t * vocab, vocab);
+    std::span<const float> b(packed.logits.data() + t * vocab, vocab);
+    report.sameGreedy &= argmax(a) == argmax(b);
+  }
+  auto disagree = [](const std::string &where, double error) {
+    char text[160];
+    std::snprintf(text, sizeof(text),
+                  "%s: compiled code and the reference interpreter differ by a "
+                  "relative RMS of %.3g, expected at most %.3g",
+                  where.c_str(), error, kVerifyTolerance);
+    return Status::error(Code::Internal, text);
+  };
+  for (size_t l = 0; l < report.layers.size(); ++l)
+    if (!(report.layers[l] <= kVerifyTolerance))
+      return disagree("layer " + std::to_string(l), report.layers[l]);
+  if (!(report.logits <= kVerifyTolerance))
+    return disagree("logits", report.logits);
+  return report;
+}
+
+} // namespace
+
+Result<Examination> examineArtifact(const std::string &path,
+                                    const Checkpoint &source,
+                                    std::span<const WeightSpec> specs,
+                                    const ExamineOptions &options) {
+  // The packer has just computed the weights' hashes.
+  OpenOptions open;
+  open.weights = WeightCheck::Never;
+  RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(path, open));
+  RETORT_ASSIGN_OR_RETURN(PackedView view,
+                          PackedView::create(specs, weightsSection(*artifact)));
+
+  ReferenceOptions packed;
+  packed.threads = options.threads;
+  packed.cancel = options.cancel;
+  packed.weights = [&](const TensorView &tensor, WeightUse use,
+                       int64_t firstRow, int64_t numRows,
+                       std::span<float> out) {
+    int64_t cols = use == WeightUse::Vector ? 1 : tensor.shape[1];
+    if (view.read(tensor.name, firstRow, numRows, cols, out,
+                  use == WeightUse::Projection))
+      return Status::ok();
+    return Status::error(Code::Internal,
+                         "tensor '" + tensor.name + "' was not packed whole");
+  };
+
+  const checkpoint::ModelConfig &config = source.config();
+  int64_t vocab = config.vocabSize;
+  int64_t limit = artifact->index().model()->max_context();
+  int count = static_cast<int>(std::min<int64_t>(
+      options.verify ? kVerifyTokens : kSelfTestTokens, limit));
+  std::vector<int32_t> tokens = testTokens(vocab, count);
+  packed.keepHiddenStates = options.verify;
+  packed.lastLogitsOnly = !options.verify;
+  RETORT_ASSIGN_OR_RETURN(ReferenceOutput expected,
+                          runReference(source, tokens, packed));
+
+  Examination result;
+  result.selfTest.tokens = tokens;
+  result.selfTest.last_logits.assign(expected.logits.end() - vocab,
+                                     expected.logits.end());
+  result.selfTest.reference = "reference interpreter on the packed weights";
+  if (!options.verify)
+    return result;
+
+  ReferenceOptions plain;
+  plain.threads = options.threads;
+  plain.cancel = options.cancel;
+  RETORT_ASSIGN_OR_RETURN(ReferenceOutput original,
+                          runReference(source, tokens, plain));
+  RETORT_ASSIGN_OR_RETURN(CompiledOutput compiled,
+                          runCompiled(artifact, tokens, options));
+  RETORT_ASSIGN_OR_RETURN(
+      result.verify,
+      compare(compiled, expected, original, count, config.hiddenSize, vocab));
+  return result;
+}
+
+void addVerifyProperties(const VerifyReport &report, abi::IndexT &index) {
+  auto add = [&](const std::string &key, const std::string &value) {
+    auto property = std::make_unique<abi::PropertyT>();
+    property->key = key;
+    property->value = value;
+    index.properties.push_back(std::move(property));
+  };
+  auto number = [](double value) {
+    char text[32];
+    std::snprintf(text, sizeof(text), "%.3g", value);
+    return std::string(text);
+  };
+  for (size_t l = 0; l < report.layers.size(); ++l)
+    add("verify.layer." + std::to_string(l), number(report.layers[l]));
+  add("verify.logits", number(report.logits));
+  add("verify.encoding", number(report.encoding));
+  add("verify.same_greedy", report.sameGreedy ? "true" : "false");
+}
+
+} // namespace retort

@@ -1,0 +1,59 @@
+//===- Verify.h - Self-test and verification --------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// What is done with an artifact before it gets its name: the self-test's
+/// logits, and with `--verify` the comparison of compiled code with the
+/// reference interpreter.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_PIPELINES_VERIFY_H
+#define RETORT_COMPILER_PIPELINES_VERIFY_H
+
+#include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/pack/WeightSpec.h"
+#include "compiler/pipelines/Compile.h"
+#include "runtime/abi/artifact_generated.h"
+
+#include <span>
+
+namespace retort {
+
+struct ExamineOptions {
+  int threads = 0;
+  bool verify = false;
+  const std::atomic<bool> *cancel = nullptr;
+};
+
+struct Examination {
+  abi::SelfTestT selfTest;
+  std::optional<VerifyReport> verify;
+};
+
+/// Tokens of the self-test: few, because the reference reads every weight.
+inline constexpr int kSelfTestTokens = 4;
+/// Tokens of `--verify`.
+inline constexpr int kVerifyTokens = 16;
+/// Relative RMS beyond which `--verify` fails: compiled code and the reference
+/// use the same weights and differ in rounding alone.
+inline constexpr double kVerifyTolerance = 1e-3;
+
+/// Runs the reference interpreter with the artifact's own packed weights, and
+/// with `verify` the artifact's code. Errors: Internal if the two disagree,
+/// naming the first layer; Incompatible if this machine can't run the code.
+Result<Examination> examineArtifact(const std::string &path,
+                                    const checkpoint::Checkpoint &source,
+                                    std::span<const WeightSpec> specs,
+                                    const ExamineOptions &options);
+
+/// Writes what was found into the index: the artifact's certificate.
+void addVerifyProperties(const VerifyReport &report, abi::IndexT &index);
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_PIPELINES_VERIFY_H

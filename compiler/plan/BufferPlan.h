@@ -1,0 +1,38 @@
+//===- BufferPlan.h - Buffers of values -------------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Which buffer each value of a function of launches lives in.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_PLAN_BUFFERPLAN_H
+#define RETORT_COMPILER_PLAN_BUFFERPLAN_H
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/SmallVector.h"
+
+namespace retort {
+
+/// Values of a function mapped to numbered buffers. A row of buffer i takes
+/// `rowBytes[i]`; values of one buffer are never alive at the same time.
+struct BufferPlan {
+  llvm::SmallVector<int64_t> rowBytes;
+  llvm::DenseMap<mlir::Value, int> bufferOf;
+};
+
+/// Plans a function of launches: arguments and results of launches that are
+/// activations get buffers, caches and weights don't. A linear's result takes
+/// its residual's buffer if the residual is used for the last time there.
+/// Arguments keep their buffers to themselves until their last use; the buffers
+/// of returned values stay alive to the end.
+BufferPlan planBuffers(mlir::func::FuncOp func);
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_PLAN_BUFFERPLAN_H

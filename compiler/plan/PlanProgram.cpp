@@ -1,0 +1,232 @@
+//===- PlanProgram.cpp - From launches to the program -----------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/plan/Passes.h"
+
+#include "compiler/fuse/Passes.h"
+#include "compiler/lower/Tiling.h"
+#include "compiler/plan/BufferPlan.h"
+#include "compiler/plan/LaunchCost.h"
+#include "dialects/Kernel/Kernel.h"
+#include "dialects/Program/Program.h"
+
+#include "mlir/IR/IRMapping.h"
+#include "mlir/IR/OperationSupport.h"
+
+using namespace mlir;
+
+namespace retort {
+#define GEN_PASS_DEF_PLANPROGRAMPASS
+#include "compiler/plan/Passes.h.inc"
+
+namespace {
+
+struct PlanProgramPass : impl::PlanProgramPassBase<PlanProgramPass> {
+  using PlanProgramPassBase::PlanProgramPassBase;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto body = module.lookupSymbol<func::FuncOp>("body");
+    auto head = module.lookupSymbol<func::FuncOp>("head");
+    if (!body || !head) {
+      module.emitError("expected functions 'body' and 'head', which "
+                       "fuse-launches makes");
+      return signalPassFailure();
+    }
+    if (maxChunk < 2 || headTokens < 2) {
+      module.emitError("expected max-chunk and head-tokens of at least 2");
+      return signalPassFailure();
+    }
+    if (failed(checkFunction(body)) || failed(checkFunction(head)))
+      return signalPassFailure();
+    OpBuilder b(module.getContext());
+    b.setInsertionPointToEnd(module.getBody());
+    createBuffers(b, body, head);
+    createPhases(b, body, program::PhaseKind::Body, maxChunk);
+    createPhases(b, head, program::PhaseKind::Head, headTokens);
+    body.erase();
+    head.erase();
+    numEntries += entries.size();
+  }
+
+private:
+  LogicalResult checkFunction(func::FuncOp func) {
+    for (Operation &op : func.getBody().front())
+      if (!isa<kernel::KernelDialect>(op.getDialect()) &&
+          !isa<func::ReturnOp>(op))
+        return op.emitOpError("expected launches alone; fuse-launches should "
+                              "have replaced this");
+    return success();
+  }
+
+  void createBuffers(OpBuilder &b, func::FuncOp body, func::FuncOp head);
+  void createPhases(OpBuilder &b, func::FuncOp func, program::PhaseKind kind,
+                    int64_t maxTokens);
+  void createLaunch(OpBuilder &b, Operation *op, kernel::TokenClass tokens);
+  FlatSymbolRefAttr getEntry(Operation *op, kernel::TokenClass tokens);
+  FlatSymbolRefAttr getCacheBuffer(kernel::CacheType type, int64_t layer);
+  FlatSymbolRefAttr getArg(Value v);
+
+  program::BufferOp createBuffer(OpBuilder &b, StringRef name, int64_t fixed,
+                                 int64_t perToken, int64_t perPosition) {
+    ++numBuffers;
+    return program::BufferOp::create(b, getOperation().getLoc(), name,
+                                     perPosition
+                                         ? program::BufferKind::Cache
+                                         : program::BufferKind::Activation,
+                                     fixed, perToken, perPosition);
+  }
+
+  /// The buffer of each activation, by value.
+  llvm::DenseMap<Value, FlatSymbolRefAttr> buffers;
+  /// Entries by what makes a kernel: op, attributes, types, token class.
+  std::vector<std::pair<kernel::EntryOp, std::string>> entries;
+  llvm::StringMap<FlatSymbolRefAttr> entryOf;
+  llvm::StringMap<int> entriesOfKind;
+  llvm::StringMap<FlatSymbolRefAttr> caches;
+};
+
+void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp body,
+                                    func::FuncOp head) {
+  auto name = [&](func::FuncOp func, const BufferPlan &plan, StringRef prefix,
+                  bool fixed) {
+    Block &block = func.getBody().front();
+    int input = plan.bufferOf.lookup(block.getArgument(0));
+    int output = plan.bufferOf.lookup(block.getTerminator()->getOperand(0));
+    SmallVector<FlatSymbolRefAttr> symbols;
+    for (auto [index, bytes] : llvm::enumerate(plan.rowBytes)) {
+      bool isInput = static_cast<int>(index) == input;
+      std::string symbol = (prefix + Twine(index)).str();
+      if (isInput)
+        symbol =
+            fixed ? program::kHiddenBuffer.str() : program::kTokensBuffer.str();
+      else if (static_cast<int>(index) == output)
+        symbol =
+            fixed ? program::kLogitsBuffer.str() : program::kHiddenBuffer.str();
+      // The head's input is the body's output.
+      if (!(fixed && isInput))
+        createBuffer(b, symbol,
+                     fixed ? bytes * roundUp<int64_t>(headTokens, 8) : 0,
+                     fixed ? 0 : bytes, 0);
+      symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
+    }
+    for (auto [value, index] : plan.bufferOf)
+      buffers[value] = symbols[index];
+  };
+  name(body, planBuffers(body), "row_", false);
+  name(head, planBuffers(head), "fixed_", true);
+}
+
+FlatSymbolRefAttr PlanProgramPass::getCacheBuffer(kernel::CacheType type,
+                                                  int64_t layer) {
+  std::string name = "layers." + std::to_string(layer) + "." +
+                     kernel::stringifyCacheKind(type.getKind()).str();
+  FlatSymbolRefAttr &symbol = caches[name];
+  if (!symbol) {
+    OpBuilder b(&getContext());
+    b.setInsertionPointToEnd(getOperation().getBody());
+    createBuffer(b, name, 0, 0, type.getNumHeads() * type.getHeadSize() * 4);
+    symbol = FlatSymbolRefAttr::get(&getContext(), name);
+  }
+  return symbol;
+}
+
+FlatSymbolRefAttr PlanProgramPass::getArg(Value v) {
+  if (auto load = v.getDefiningOp<kernel::LoadWeightOp>())
+    return load.getWeightAttr();
+  if (auto type = dyn_cast<kernel::CacheType>(v.getType())) {
+    // A cache keeps its memory through the launches that return it.
+    while (auto write = v.getDefiningOp<kernel::RopeCacheOp>())
+      v = v == write.getNewKeys() ? write.getKeys() : write.getValues();
+    return getCacheBuffer(type,
+                          v.getDefiningOp<kernel::LoadCacheOp>().getLayer());
+  }
+  return buffers.lookup(v);
+}
+
+FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
+                                            kernel::TokenClass tokens) {
+  NamedAttrList attrs(op->getAttrDictionary());
+  attrs.erase(kLayerAttr);
+  attrs.erase(kLabelAttr);
+  std::string key;
+  llvm::raw_string_ostream os(key);
+  os << op->getName() << attrs.getDictionary(&getContext())
+     << op->getOperandTypes() << op->getResultTypes()
+     << kernel::stringifyTokenClass(tokens);
+  if (auto linear = dyn_cast<kernel::LinearOp>(op))
+    os << bool(linear.getBias()) << bool(linear.getResidual());
+  FlatSymbolRefAttr &symbol = entryOf[key];
+  if (symbol)
+    return symbol;
+
+  StringRef kind = op->getName().stripDialect();
+  std::string name = kind.str() + "_" + std::to_string(entriesOfKind[kind]++) +
+                     "_" + kernel::stringifyTokenClass(tokens).str();
+  OpBuilder b(&getContext());
+  b.setInsertionPointToEnd(getOperation().getBody());
+  auto entry = kernel::EntryOp::create(b, op->getLoc(), name, tokens);
+  Block &block = entry.getBody().emplaceBlock();
+  IRMapping map;
+  for (Value v : op->getOperands())
+    map.map(v, block.addArgument(v.getType(), op->getLoc()));
+  b.setInsertionPointToStart(&block);
+  Operation *clone = b.clone(*op, map);
+  // An operand that occurs twice has two arguments.
+  clone->setOperands(block.getArguments());
+  clone->removeDiscardableAttr(kLayerAttr);
+  clone->removeDiscardableAttr(kLabelAttr);
+  entries.push_back({entry, key});
+  symbol = FlatSymbolRefAttr::get(&getContext(), name);
+  return symbol;
+}
+
+void PlanProgramPass::createLaunch(OpBuilder &b, Operation *op,
+                                   kernel::TokenClass tokens) {
+  SmallVector<Attribute> args;
+  for (Value v : op->getOperands())
+    args.push_back(getArg(v));
+  for (Value v : op->getResults())
+    if (!isa<kernel::CacheType>(v.getType()))
+      args.push_back(getArg(v));
+  Tiling tiling = getTiling(op, tokens);
+  LaunchCost cost = launchCost(op, tiling.tokensPerTile);
+  auto layer = op->getAttrOfType<IntegerAttr>(kLayerAttr);
+  auto label = op->getAttrOfType<StringAttr>(kLabelAttr);
+  program::LaunchOp::create(
+      b, op->getLoc(), getEntry(op, tokens), b.getArrayAttr(args),
+      b.getI64IntegerAttr(tiling.tiles),
+      b.getI64IntegerAttr(tiling.tokensPerTile),
+      b.getI64IntegerAttr(layer ? layer.getInt() : -1),
+      label ? label : b.getStringAttr(op->getName().stripDialect()),
+      b.getI64IntegerAttr(cost.weightBytes),
+      b.getI64IntegerAttr(cost.bytesPerToken),
+      b.getI64IntegerAttr(cost.bytesPerPair),
+      b.getI64IntegerAttr(cost.flopsPerToken),
+      b.getI64IntegerAttr(cost.flopsPerPair));
+}
+
+void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
+                                   program::PhaseKind kind, int64_t maxTokens) {
+  std::tuple<kernel::TokenClass, int64_t, int64_t> classes[] = {
+      {kernel::TokenClass::One, 1, 1},
+      {kernel::TokenClass::Many, 2, maxTokens}};
+  for (auto [tokens, min, max] : classes) {
+    std::string name =
+        (func.getName() + "_" + kernel::stringifyTokenClass(tokens)).str();
+    b.setInsertionPointToEnd(getOperation().getBody());
+    auto phase =
+        program::PhaseOp::create(b, func.getLoc(), name, kind, min, max);
+    OpBuilder inner = OpBuilder::atBlockEnd(&phase.getBody().emplaceBlock());
+    for (Operation &op : func.getBody().front())
+      if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp, func::ReturnOp>(op))
+        createLaunch(inner, &op, tokens);
+  }
+}
+
+} // namespace
+} // namespace retort

@@ -1,0 +1,40 @@
+//===- Passes.td - How weights are stored ------------------*- tablegen -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_QUANTIZE_PASSES
+#define RETORT_COMPILER_QUANTIZE_PASSES
+
+include "mlir/Pass/PassBase.td"
+
+def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
+  let summary = "Choose the packed encoding of every matrix";
+  let description = [{
+    Gives each `model.weight` that a `model.linear` or `model.embedding` reads its
+    `#encoding.packed`. With `weights=keep` that is the type the checkpoint stores.
+    Vectors (norms, biases) stay as they are: packing makes them f32.
+
+    A weight marked `model.zero_points` gets zero points with int4; the driver
+    marks those whose sampled groups gain from them.
+
+    Before, with `weights=int4 group-size=32`:
+    ```
+    model.weight @lm_head.weight : tensor<512x128xbf16>
+    ```
+    After:
+    ```
+    model.weight @lm_head.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
+    ```
+  }];
+  let dependentDialects = ["::retort::encoding::EncodingDialect"];
+  let options = [
+    Option<"weights", "weights", "std::string", "\"keep\"", "f32, f16, bf16, int8, int4 or keep">,
+    Option<"groupSize", "group-size", "int", "32", "inputs that share a scale: 32, 64 or 128">,
+  ];
+  let statistics = [Statistic<"numEncoded", "encoded", "matrices that got an encoding">];
+}
+
+#endif // RETORT_COMPILER_QUANTIZE_PASSES

@@ -1,0 +1,76 @@
+//===- Reference.h - The numeric oracle -------------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Executes the forward pass of a Qwen2 or Llama checkpoint as its definition
+/// reads, with f32 activations and f64 sums, streaming one layer at a time from
+/// the checkpoint. It shares no code with the compiler's kernels and is what
+/// they are compared with.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_REFERENCE_REFERENCE_H
+#define RETORT_COMPILER_REFERENCE_REFERENCE_H
+
+#include "compiler/checkpoint/Checkpoint.h"
+
+#include <atomic>
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace retort::reference {
+
+/// What a weight is about to be used for.
+enum class WeightUse {
+  Embedding,  ///< rows are looked up
+  Projection, ///< a linear layer or the output projection
+  Vector      ///< a norm or a bias
+};
+
+/// Supplies the f32 values of rows [firstRow, firstRow + numRows) of a tensor,
+/// row-major (elements of a vector, as rows of one column). Called from several
+/// threads at once.
+using WeightSource = std::function<Status(
+    const checkpoint::TensorView &tensor, WeightUse use, int64_t firstRow,
+    int64_t numRows, std::span<float> out)>;
+
+struct ReferenceOptions {
+  int threads = 0; ///< 0 means as many as the machine has
+  /// Instead of the checkpoint's own values, e.g. packed ones decoded.
+  WeightSource weights;
+  /// Keep the hidden states of every layer.
+  bool keepHiddenStates = false;
+  /// Compute logits of the last token alone.
+  bool lastLogitsOnly = false;
+  /// The pass ends with Code::Cancelled soon after this becomes true.
+  const std::atomic<bool> *cancel = nullptr;
+};
+
+struct ReferenceOutput {
+  /// [layers + 1, T, hidden] if kept: the embedding, the output of each layer
+  /// but the last, and the final norm's output, as transformers lists them.
+  std::vector<float> hiddenStates;
+  std::vector<float> logits; ///< [T, vocab], or [1, vocab] for the last alone
+};
+
+/// Runs `tokens` at positions 0, 1, ... Errors: an empty sequence, a token
+/// outside the vocabulary, a family other than Qwen2 and Llama, no memory.
+Result<ReferenceOutput> runReference(const checkpoint::Checkpoint &checkpoint,
+                                     std::span<const int32_t> tokens,
+                                     const ReferenceOptions &options = {});
+
+/// Extends `prompt` by up to `count` greedy tokens (the least id among equal
+/// logits), with a KV cache, past end tokens. Returns the new tokens.
+Result<std::vector<int32_t>>
+generateGreedy(const checkpoint::Checkpoint &checkpoint,
+               std::span<const int32_t> prompt, int count,
+               const ReferenceOptions &options = {});
+
+} // namespace retort::reference
+
+#endif // RETORT_COMPILER_REFERENCE_REFERENCE_H

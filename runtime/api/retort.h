@@ -1,0 +1,301 @@
+/*===- retort.h - The C API of the runtime -----------------------*- C -*-===*\
+|*
+|* Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+|* SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+|*
+\*===----------------------------------------------------------------------===*/
+/**
+ * \file
+ * Runs compiled models (.retort files). Link libretort_api and include this
+ * header; examples/c-api/generate.c is a complete program.
+ *
+ * An artifact holds native code: open only files that you would execute.
+ *
+ * Errors. Functions that can fail return a retort_status_code; anything but
+ * RETORT_OK leaves the outputs untouched, and retort_last_error() tells the
+ * calling thread what happened in one line of UTF-8. No call aborts, throws or
+ * writes to standard output or error.
+ *
+ * Threads. A model is immutable: any threads may use it at once. A session is
+ * guarded by a lock: calls on one session from several threads happen one after
+ * the other, those on different sessions run at the same time. Only
+ * retort_session_cancel() goes past the lock. Callbacks run on the calling
+ * thread with the session's lock held: they may call retort_session_cancel()
+ * and functions on models, but no other function on their session.
+ *
+ * Lengths. Functions that fill a buffer take its capacity and set `*length` to
+ * what is needed, in elements; if that is more than the capacity, nothing is
+ * written and RETORT_OK is returned. Call with capacity 0 to ask. Text is
+ * UTF-8; lengths count bytes and no terminating zero is written.
+ */
+#ifndef RETORT_RUNTIME_API_RETORT_H
+#define RETORT_RUNTIME_API_RETORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RETORT_API __attribute__((visibility("default")))
+#else
+#define RETORT_API
+#endif
+
+/** What kind of failure it was. The numbers are stable. */
+typedef enum retort_status_code {
+  RETORT_OK = 0,
+  RETORT_INVALID_ARGUMENT = 1, /**< an argument, prompt or option is unusable */
+  RETORT_INVALID_DATA = 2,     /**< a file's bytes break its format's rules */
+  RETORT_UNSUPPORTED = 3,      /**< well-formed, but not handled */
+  RETORT_NOT_FOUND = 4,        /**< a file, or a part of the model, is missing */
+  RETORT_IO = 5,               /**< the system refused a read or a write */
+  RETORT_OUT_OF_MEMORY = 6,
+  RETORT_INCOMPATIBLE = 7,     /**< made for another processor or version */
+  RETORT_CANCELLED = 8,
+  RETORT_INTERNAL = 9          /**< a bug in Retort */
+} retort_status_code;
+
+/** The message of this thread's last failed call; "" if none has failed. Valid
+ *  until the thread's next failing call. */
+RETORT_API const char *retort_last_error(void);
+
+/** The library's version, e.g. "0.1.0". */
+RETORT_API const char *retort_version(void);
+
+/*===-- Models -----------------------------------------------------------===*/
+
+typedef struct retort_model retort_model;
+
+/** When opening hashes the weights, which reads all of them. */
+typedef enum retort_weight_check {
+  RETORT_WEIGHTS_AUTO = 0, /**< if the file takes at most half of the memory */
+  RETORT_WEIGHTS_ALWAYS = 1,
+  RETORT_WEIGHTS_NEVER = 2
+} retort_weight_check;
+
+/** Zero-initialise, then set what should differ. */
+typedef struct retort_model_options {
+  retort_weight_check weights;
+  uint32_t threads;   /**< that hash weights; 0: one per processor */
+  const char *target; /**< run this code section, e.g. "x86-64-v3"; NULL: the
+                           best for this processor */
+} retort_model_options;
+
+/** Opens a .retort file or an executable that carries a model. `options` may be
+ *  NULL. The file must not change while the model is open. */
+RETORT_API retort_status_code
+retort_model_open(const char *path, const retort_model_options *options,
+                  retort_model **model);
+
+/** Opens the artifact in `bytes`, which must stay until the model is closed
+ *  (they are copied if they don't begin on a 64-byte boundary). */
+RETORT_API retort_status_code
+retort_model_open_memory(const void *bytes, size_t size,
+                         const retort_model_options *options,
+                         retort_model **model);
+
+/** Gives up the caller's hold; memory is freed when the model's last session is
+ *  closed. NULL is ignored. */
+RETORT_API void retort_model_close(retort_model *model);
+
+typedef struct retort_model_info {
+  const char *family; /**< "qwen2", "llama"; valid while the model is open */
+  const char *name;
+  const char *target; /**< the code section in use */
+  uint64_t parameters;
+  uint32_t vocab_size;
+  uint32_t num_layers;
+  uint32_t hidden_size;
+  uint32_t max_context;  /**< positions that a session may have */
+  uint32_t max_chunk;    /**< most tokens that are computed at once */
+  int32_t bos_id;        /**< -1: none */
+  int32_t has_tokenizer; /**< 0: ids only */
+  int32_t has_chat_template;
+} retort_model_info;
+
+RETORT_API void retort_model_get_info(const retort_model *model,
+                                      retort_model_info *info);
+
+/*===-- Text -------------------------------------------------------------===*/
+/* RETORT_NOT_FOUND if the model was compiled without a tokenizer. */
+
+/** Text to token ids. With `special` not 0 the tokens that the model's
+ *  post-processor adds (such as a begin-of-text token) are included. Special
+ *  tokens spelled out in the text are always recognised. */
+RETORT_API retort_status_code
+retort_tokenize(const retort_model *model, const char *text, size_t text_length,
+                int32_t special, int32_t *ids, size_t capacity, size_t *length);
+
+/** Token ids to text. Special tokens are left out unless `special` is not 0. */
+RETORT_API retort_status_code
+retort_detokenize(const retort_model *model, const int32_t *ids, size_t count,
+                  int32_t special, char *text, size_t capacity, size_t *length);
+
+/** Renders a conversation with the model's chat template. `messages` is JSON: an
+ *  array of {"role", "content"}. With `add_generation_prompt` not 0 the text
+ *  ends where the assistant's answer begins. */
+RETORT_API retort_status_code
+retort_chat_render(const retort_model *model, const char *messages,
+                   size_t messages_length, int32_t add_generation_prompt,
+                   char *text, size_t capacity, size_t *length);
+
+/*===-- Sessions ---------------------------------------------------------===*/
+
+typedef struct retort_session retort_session;
+
+/** Zero-initialise, then set what should differ. */
+typedef struct retort_session_options {
+  uint32_t context;       /**< positions; 0: the model's maximum, or what the
+                               available memory holds if that is less */
+  uint32_t threads;       /**< including the caller; 0: one per processor */
+  uint32_t prefill_chunk; /**< tokens computed at once; 0: max_chunk */
+} retort_session_options;
+
+/** Opens an empty context. `options` may be NULL. */
+RETORT_API retort_status_code
+retort_session_open(retort_model *model, const retort_session_options *options,
+                    retort_session **session);
+
+/** Waits for a call that is under way, then frees. NULL is ignored. */
+RETORT_API void retort_session_close(retort_session *session);
+
+/** Appends tokens to the context and computes the logits after the last one.
+ *  RETORT_INVALID_ARGUMENT, with nothing fed, if there are none, an id is not in
+ *  the vocabulary or they don't fit. After RETORT_CANCELLED
+ *  retort_session_position() tells how many the context holds. */
+RETORT_API retort_status_code
+retort_session_feed(retort_session *session, const int32_t *tokens, size_t count);
+
+/** Receives the logits [vocab_size] after token `index` of the feed. Not 0 ends
+ *  the feed with RETORT_CANCELLED. */
+typedef int (*retort_logits_fn)(void *user, size_t index, const float *logits,
+                                size_t vocab_size);
+
+/** Like retort_session_feed(), with the logits after every token, in order. */
+RETORT_API retort_status_code
+retort_session_feed_all(retort_session *session, const int32_t *tokens,
+                        size_t count, retort_logits_fn callback, void *user);
+
+/** Copies the logits after the last token fed. `length` is set to vocab_size, or
+ *  to 0 if there are none (nothing fed, or rewound since). */
+RETORT_API retort_status_code
+retort_session_logits(retort_session *session, float *logits, size_t capacity,
+                      size_t *length);
+
+/** Tokens in the context. */
+RETORT_API uint32_t retort_session_position(retort_session *session);
+
+/** Copies the tokens in the context. */
+RETORT_API retort_status_code
+retort_session_tokens(retort_session *session, int32_t *tokens, size_t capacity,
+                      size_t *length);
+
+/** Positions that the context has. */
+RETORT_API uint32_t retort_session_context(retort_session *session);
+
+/** Forgets the tokens from `position` on. */
+RETORT_API retort_status_code retort_session_rewind(retort_session *session,
+                                                    uint32_t position);
+
+/** Makes the feed that is running, or else the next one, return
+ *  RETORT_CANCELLED. From any thread or signal handler, without waiting. */
+RETORT_API void retort_session_cancel(retort_session *session);
+
+/*===-- Sampling and generation ------------------------------------------===*/
+
+/** How the next token is drawn; see runtime/text/Sampler.h for the steps. Fill
+ *  with retort_sampling_defaults(), then set what should differ. */
+typedef struct retort_sampling {
+  double temperature;    /**< 0: greedy; the lowest id among equals */
+  int64_t top_k;         /**< 0: off */
+  double top_p;          /**< 1: off */
+  double min_p;          /**< 0: off */
+  double repeat_penalty; /**< 1: off; counts all tokens of the context */
+  uint64_t seed;         /**< same seed, same tokens, on every machine */
+} retort_sampling;
+
+/** What the checkpoint's generation_config.json recommends; greedy without. */
+RETORT_API void retort_sampling_defaults(const retort_model *model,
+                                         retort_sampling *sampling);
+
+/** Replaces the session's sampler and restarts its random numbers. A new session
+ *  has the model's defaults. */
+RETORT_API retort_status_code
+retort_session_set_sampling(retort_session *session,
+                            const retort_sampling *sampling);
+
+/** Draws a token from the logits after the last token fed. It is not fed. */
+RETORT_API retort_status_code retort_session_sample(retort_session *session,
+                                                    int32_t *token);
+
+/** 1 if the model ends its answers with this token. */
+RETORT_API int32_t retort_is_end_token(const retort_model *model, int32_t token);
+
+typedef enum retort_stop_reason {
+  RETORT_STOP_END_TOKEN = 0,
+  RETORT_STOP_STRING = 1,
+  RETORT_STOP_LENGTH = 2,
+  RETORT_STOP_CONTEXT_FULL = 3,
+  RETORT_STOP_CANCELLED = 4
+} retort_stop_reason;
+
+/** Zero-initialise, then set what should differ. */
+typedef struct retort_generate_options {
+  int64_t max_tokens;       /**< 0: until something else ends it */
+  const char *const *stops; /**< texts that end the generation, not shown */
+  size_t num_stops;
+  int32_t ignore_end_tokens; /**< not 0: go on past them */
+  int32_t special;           /**< not 0: show special tokens in the text */
+} retort_generate_options;
+
+typedef struct retort_generate_stats {
+  retort_stop_reason reason;
+  uint64_t prompt_tokens;
+  uint64_t new_tokens; /**< sampled, without an end token */
+  double prefill_seconds;
+  double decode_seconds;
+  uint64_t bytes_per_token; /**< read from memory per decode step */
+  double prefill_tps;       /**< tokens per second */
+  double decode_tps;
+  double read_gbps; /**< 10^9 bytes per second while decoding */
+} retort_generate_stats;
+
+/** Receives each token with the text that it completed, which may be empty; at
+ *  the end perhaps a last piece with token -1. Without a tokenizer the text is
+ *  always empty. Not 0 ends the generation. */
+typedef int (*retort_text_fn)(void *user, const char *text, size_t length,
+                              int32_t token);
+
+/** Feeds the prompt, then samples and feeds until an end. With `count` 0 it goes
+ *  on from the present logits. Being cancelled is a stop reason here, no error.
+ *  `options`, `callback` and `stats` may be NULL. */
+RETORT_API retort_status_code
+retort_session_generate(retort_session *session, const int32_t *prompt,
+                        size_t count, const retort_generate_options *options,
+                        retort_text_fn callback, void *user,
+                        retort_generate_stats *stats);
+
+/*===-- Self test --------------------------------------------------------===*/
+
+typedef struct retort_selftest_result {
+  int32_t passed; /**< 1: same greedy token, and error at most 1e-3 */
+  int32_t greedy; /**< largest logit's token on this machine ... */
+  int32_t expected_greedy; /**< ... and when the model was compiled */
+  double relative_error;   /**< RMS of the logits' difference over their RMS */
+} retort_selftest_result;
+
+/** Runs the prompt that was stored with its logits when the model was compiled,
+ *  on `threads` threads (0: one per processor). RETORT_NOT_FOUND if the model
+ *  holds none. */
+RETORT_API retort_status_code
+retort_model_selftest(retort_model *model, uint32_t threads,
+                      retort_selftest_result *result);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* RETORT_RUNTIME_API_RETORT_H */

@@ -1,0 +1,58 @@
+//===- SelfTest.cpp - Proof of the code on this machine ---------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "runtime/engine/SelfTest.h"
+
+#include "runtime/text/Sampler.h"
+
+#include <cmath>
+#include <cstdio>
+
+namespace retort {
+
+Result<SelfTestResult> runSelfTest(std::shared_ptr<const Model> model,
+                                   unsigned threads) {
+  const abi::SelfTest *stored = model->index().self_test();
+  if (!stored)
+    return Status::error(Code::NotFound,
+                         model->artifact().path() + ": holds no self test");
+  SessionOptions options;
+  options.threads = threads;
+  options.context = stored->tokens()->size();
+  RETORT_ASSIGN_OR_RETURN(auto session, Session::create(model, options));
+  RETORT_RETURN_IF_ERROR(session->feed(
+      {stored->tokens()->data(), size_t(stored->tokens()->size())}));
+  std::span<const float> expected(stored->last_logits()->data(),
+                                  stored->last_logits()->size());
+  std::span<const float> found = session->logits();
+  SelfTestResult result;
+  RETORT_ASSIGN_OR_RETURN(result.greedy, greedyToken(found));
+  RETORT_ASSIGN_OR_RETURN(result.expectedGreedy, greedyToken(expected));
+  double difference = 0, total = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    double d = double(found[i]) - expected[i];
+    difference += d * d;
+    total += double(expected[i]) * expected[i];
+  }
+  result.relativeError =
+      total > 0 ? std::sqrt(difference / total) : std::sqrt(difference);
+  return result;
+}
+
+Status selfTestStatus(const SelfTestResult &result) {
+  if (result.passed())
+    return Status::ok();
+  char error[32];
+  std::snprintf(error, sizeof error, "%.2e", result.relativeError);
+  return Status::error(
+      Code::Internal,
+      "self test: expected token " + std::to_string(result.expectedGreedy) +
+          " and a relative error of at most 1e-3, found token " +
+          std::to_string(result.greedy) + " and " + error);
+}
+
+} // namespace retort

@@ -1,0 +1,41 @@
+//===- SelfTest.h - Proof of the code on this machine -----------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Compares this machine's logits with those that the compiler's reference
+/// interpreter stored in the artifact.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_RUNTIME_ENGINE_SELFTEST_H
+#define RETORT_RUNTIME_ENGINE_SELFTEST_H
+
+#include "runtime/engine/Session.h"
+
+namespace retort {
+
+struct SelfTestResult {
+  int32_t greedy = 0;
+  int32_t expectedGreedy = 0;
+  double relativeError = 0; ///< RMS of the difference over RMS of the stored
+  bool passed() const {
+    return greedy == expectedGreedy && relativeError <= kTolerance;
+  }
+  static constexpr double kTolerance = 1e-3;
+};
+
+/// Runs the stored prompt in a session of its own. NotFound if the artifact
+/// holds none.
+Result<SelfTestResult> runSelfTest(std::shared_ptr<const Model> model,
+                                   unsigned threads);
+
+/// An error (Internal) that says what differs, or success.
+Status selfTestStatus(const SelfTestResult &result);
+
+} // namespace retort
+
+#endif // RETORT_RUNTIME_ENGINE_SELFTEST_H

@@ -1,0 +1,112 @@
+//===- Artifact.h - A verified artifact in memory ---------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Opens a .retort artifact, or an executable that carries one. Everything is
+/// checked before the first field is used, in this order: size, magic, version,
+/// header hash, sizes, index hash, flatbuffers verifier, section table, section
+/// hashes and padding, weight hashes, and the rules that artifact.fbs states
+/// (Semantics.h). Code that holds an Artifact runs without further checks.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_RUNTIME_LOADER_ARTIFACT_H
+#define RETORT_RUNTIME_LOADER_ARTIFACT_H
+
+#include "runtime/abi/artifact_generated.h"
+#include "runtime/support/File.h"
+#include "runtime/support/Status.h"
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace retort {
+
+/// When the bytes of the weights are hashed.
+enum class WeightCheck {
+  Auto, ///< if the artifact takes at most half of the physical memory
+  Always,
+  Never, ///< for models that don't fit: `retort check` verifies those once
+};
+
+struct OpenOptions {
+  WeightCheck weights = WeightCheck::Auto;
+  /// Threads that hash weights; 0 for all that the machine has.
+  unsigned threads = 0;
+  /// Accept wrong hashes, so that a fuzzer reaches the checks behind them.
+  /// Never set outside of tests.
+  bool ignoreHashes = false;
+};
+
+/// A verified artifact. Immutable, so that threads may share it.
+class Artifact {
+public:
+  /// Maps the artifact at `path`: a .retort file, or an executable that
+  /// `retort compile --standalone` wrote.
+  static Result<std::shared_ptr<const Artifact>>
+  open(const std::string &path, const OpenOptions &options = {});
+
+  /// Uses the artifact in `bytes`, which must outlive the object unless they
+  /// don't begin on a 64-byte boundary: then they are copied.
+  static Result<std::shared_ptr<const Artifact>>
+  openMemory(std::span<const std::byte> bytes, const OpenOptions &options = {});
+
+  /// The artifact behind the executable at `path`; NotFound if it carries none.
+  static Result<std::shared_ptr<const Artifact>>
+  openExecutable(const std::string &path, const OpenOptions &options = {});
+
+  ~Artifact();
+  Artifact(const Artifact &) = delete;
+  Artifact &operator=(const Artifact &) = delete;
+
+  const abi::Index &index() const { return *root; }
+  /// The artifact's bytes, from its header on.
+  std::span<const std::byte> bytes() const { return data; }
+  /// Path as opened, or "memory".
+  const std::string &path() const { return origin; }
+
+  /// The stored bytes of section `i` of the index.
+  std::span<const std::byte> section(uint32_t i) const;
+  /// The bytes that kernels may read of weight `i` of the program, 64-byte
+  /// aligned.
+  std::span<const std::byte> weight(uint32_t i) const;
+
+  bool hasText(std::string_view name) const;
+  /// Decompresses the Text or Data section `name`, e.g. "text/tokenizer.json".
+  /// NotFound if the artifact has no such section.
+  Result<std::string> text(std::string_view name) const;
+
+  /// Hashes every weight with `threads` threads (0: all) and names the first
+  /// that differs.
+  Status verifyWeights(unsigned threads = 0) const;
+  /// True if opening has hashed the weights.
+  bool weightsVerified() const { return verified; }
+
+private:
+  Artifact() = default;
+  static Result<std::shared_ptr<const Artifact>>
+  finish(std::shared_ptr<Artifact> artifact, const OpenOptions &options);
+
+  MappedFile file;
+  std::span<const std::byte> data;
+  std::byte *copy = nullptr; ///< aligned copy of unaligned memory
+  std::string origin;
+  const abi::Index *root = nullptr;
+  const std::byte *weightBase = nullptr;
+  bool verified = false;
+};
+
+/// Where in an executable of these bytes a standalone artifact lies: its bytes,
+/// or an empty span if there is no footer. A footer that lies is an error.
+Result<std::span<const std::byte>>
+findStandalone(std::span<const std::byte> executable);
+
+} // namespace retort
+
+#endif // RETORT_RUNTIME_LOADER_ARTIFACT_H

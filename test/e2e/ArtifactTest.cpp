@@ -1,0 +1,269 @@
+//===- ArtifactTest.cpp - Good and damaged artifacts ----------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// What inspect, check, bench and standalone executables say about a good
+/// artifact, and what every tool says about a damaged one.
+///
+//===----------------------------------------------------------------------===//
+
+#include "runtime/abi/Format.h"
+#include "test/e2e/EndToEnd.h"
+
+using namespace retort;
+using namespace retort::test;
+using nlohmann::json;
+using retort::abi::FileHeader;
+using retort::abi::kPageSize;
+
+namespace {
+
+json printedJson(const std::vector<std::string> &arguments) {
+  ProcessResult result = runRetort(arguments);
+  EXPECT_TRUE(succeeded(result));
+  json parsed = json::parse(result.out, nullptr, false);
+  EXPECT_FALSE(parsed.is_discarded()) << result.describe();
+  return parsed;
+}
+
+TEST(Inspect, DescribesModelAndParts) {
+  json found = printedJson({"inspect", tinyArtifact(), "--json", "--weights",
+                            "--program", "--code"});
+  TinyModel expected;
+  EXPECT_EQ(found["model"]["family"], "qwen2");
+  EXPECT_EQ(found["model"]["vocab_size"], expected.vocab);
+  EXPECT_EQ(found["model"]["hidden_size"], expected.hidden);
+  EXPECT_EQ(found["model"]["num_layers"], expected.layers);
+  EXPECT_EQ(found["model"]["max_context"], 512);
+  EXPECT_FALSE(found["targets"].empty());
+  EXPECT_FALSE(found["weights"].empty());
+  EXPECT_FALSE(found["program"]["phases"].empty());
+  EXPECT_FALSE(found["code"].empty());
+}
+
+TEST(Inspect, SectionsAddUpToTheFile) {
+  json found = printedJson({"inspect", tinyArtifact(), "--json"});
+  uint64_t end = kPageSize;
+  for (const json &section : found["sections"]) {
+    EXPECT_EQ(section["offset"].get<uint64_t>(), end) << section;
+    end += (section["size"].get<uint64_t>() + kPageSize - 1) / kPageSize *
+           kPageSize;
+  }
+  EXPECT_LT(end, std::filesystem::file_size(tinyArtifact()));
+}
+
+TEST(Inspect, NamesTheEncodingsAskedFor) {
+  const std::string &artifact =
+      compiledOnce(source("examples/arithmetic/student"),
+                   {"--weights", "int4", "--group-size", "64"});
+  std::string encodings =
+      printedJson({"inspect", artifact, "--json"})["encodings"].dump();
+  EXPECT_NE(encodings.find("int4"), std::string::npos) << encodings;
+  EXPECT_NE(encodings.find("64"), std::string::npos) << encodings;
+}
+
+TEST(Inspect, PrintsTables) {
+  ProcessResult result = runRetort(
+      {"inspect", tinyArtifact(), "--weights", "--program", "--code"});
+  EXPECT_TRUE(succeeded(result));
+  EXPECT_NE(result.out.find("qwen2"), std::string::npos) << result.out;
+}
+
+TEST(Check, PassesOnAGoodArtifact) {
+  EXPECT_TRUE(succeeded(runRetort({"check", tinyArtifact()})));
+  EXPECT_TRUE(succeeded(runRetort({"check", studentArtifact()})));
+}
+
+TEST(Check, RunsTheStoredSelfTest) {
+  json found = printedJson({"check", tinyArtifact(), "--json"});
+  ASSERT_TRUE(found["self_test"].is_object()) << found;
+  EXPECT_LE(found["self_test"]["relative_error"].get<double>(), 1e-3);
+}
+
+TEST(Bench, ReportsItsMeasurements) {
+  json found =
+      printedJson({"bench", tinyArtifact(), "--prompt", "32", "--gen", "8",
+                   "--reps", "2", "--threads", "2", "--json", "--ledger"});
+  for (const char *field : {"prefill_tps", "decode_tps", "load_ms",
+                            "bytes_per_token", "read_gbps", "machine_gbps"})
+    EXPECT_GT(found.value(field, 0.0), 0) << field;
+  ASSERT_FALSE(found["ledger"].empty());
+  for (const json &line : found["ledger"])
+    EXPECT_GT(line["bytes"].get<uint64_t>(), 0u) << line;
+}
+
+TEST(Bench, RefusesMoreTokensThanTheContextHolds) {
+  EXPECT_TRUE(isError(runRetort({"bench", tinyArtifact(), "--prompt", "512",
+                                 "--gen", "64", "--reps", "1"}),
+                      1, {"512"}));
+}
+
+TEST(Compile, SameInputSameBytes) {
+  TempDir dir;
+  std::string checkpoint = source("examples/arithmetic/student");
+  std::string first =
+      compileCheckpoint(checkpoint, dir.path("1.retort"),
+                        {"--weights", "int4", "--threads", "1"});
+  std::string second =
+      compileCheckpoint(checkpoint, dir.path("2.retort"),
+                        {"--weights", "int4", "--threads", "2"});
+  EXPECT_TRUE(readFile(first) == readFile(second));
+}
+
+TEST(Compile, VerifyAndJsonReport) {
+  TempDir dir;
+  ProcessResult result =
+      runRetort({"compile", source("examples/arithmetic/student"), "-o",
+                 dir.path("m.retort"), "--verify", "--json"});
+  ASSERT_TRUE(succeeded(result));
+  json report = json::parse(result.out, nullptr, false);
+  EXPECT_TRUE(report.is_object()) << result.describe();
+}
+
+TEST(Compile, DumpsEveryStage) {
+  TempDir dir;
+  ASSERT_TRUE(succeeded(runRetort(
+      {"compile", source("examples/arithmetic/student"), "-o",
+       dir.path("m.retort"), "--dump-ir=all", "--dump-dir", dir.path("ir")})));
+  std::string names;
+  for (const auto &entry : std::filesystem::directory_iterator(dir.path("ir")))
+    names += entry.path().filename().string() + " ";
+  for (const char *stage : {"import", "quantize", "fuse", "plan", "lower"})
+    EXPECT_NE(names.find(stage), std::string::npos) << names;
+}
+
+TEST(Standalone, RunsByItself) {
+  TempDir dir;
+  std::string program = dir.path("model");
+  compileCheckpoint(source("examples/arithmetic/student"), program,
+                    {"--standalone"});
+  ProcessResult alone = runProcess({program, "-p", "12+345=?", "--temp", "0"});
+  ASSERT_TRUE(succeeded(alone));
+  ProcessResult usual =
+      runRetort({"run", studentArtifact(), "-p", "12+345=?", "--temp", "0"});
+  EXPECT_EQ(alone.out, usual.out);
+  EXPECT_NE(alone.out.find("357"), std::string::npos) << alone.out;
+  // The tools read a model in an executable too.
+  EXPECT_TRUE(succeeded(runRetort({"check", program})));
+}
+
+TEST(RetortRun, AnswersAsRetortDoes) {
+  ProcessResult small = runProcess(
+      {tool("retort-run"), studentArtifact(), "-p", "70-12=?", "--temp", "0"});
+  ASSERT_TRUE(succeeded(small));
+  EXPECT_EQ(small.out, runRetort({"run", studentArtifact(), "-p", "70-12=?",
+                                  "--temp", "0"})
+                           .out);
+}
+
+/// A damaged copy of an artifact.
+class Damaged : public ::testing::Test {
+protected:
+  void SetUp() override {
+    bytes = readFile(tinyArtifact());
+    ASSERT_GT(bytes.size(), 3 * kPageSize);
+  }
+
+  /// Every tool that opens artifacts refuses `damaged`, if the check that
+  /// matters is among those that all of them make.
+  void expectRefused(const std::string &damaged, const std::string &what) {
+    std::string path = dir.path("damaged.retort");
+    writeText(path, damaged);
+    EXPECT_TRUE(isError(runRetort({"check", path}), 1)) << what;
+  }
+
+  TempDir dir;
+  std::string bytes;
+};
+
+TEST_F(Damaged, CutAnywhere) {
+  std::vector<size_t> sizes = {0,  1,  7,  8,    15,   55,
+                               56, 57, 63, 4095, 4096, 4097};
+  for (size_t i = 1; i < 12; ++i)
+    sizes.push_back(bytes.size() * i / 12);
+  for (size_t less : {1, 7, 8, 24, 4095, 4096, 4097})
+    sizes.push_back(bytes.size() - less);
+  for (size_t size : sizes)
+    expectRefused(bytes.substr(0, size), "cut to " + std::to_string(size));
+}
+
+TEST_F(Damaged, GrownByAByteOrAPage) {
+  expectRefused(bytes + '\0', "one byte more");
+  expectRefused(bytes + std::string(kPageSize, '\0'), "one page more");
+}
+
+TEST_F(Damaged, AnyByteFlipped) {
+  std::vector<size_t> offsets;
+  for (size_t i = 0; i < sizeof(FileHeader); ++i)
+    offsets.push_back(i);
+  offsets.push_back(kPageSize - 1);
+  std::mt19937_64 random(3);
+  for (int i = 0; i < 60; ++i)
+    offsets.push_back(random() % bytes.size());
+  // The index, where most of the rules are.
+  for (int i = 0; i < 30; ++i)
+    offsets.push_back(bytes.size() - 1 - random() % kPageSize);
+  for (size_t offset : offsets) {
+    std::string damaged = bytes;
+    damaged[offset] = static_cast<char>(damaged[offset] ^ (1 << random() % 8));
+    expectRefused(damaged, "flipped byte " + std::to_string(offset));
+  }
+}
+
+TEST_F(Damaged, EveryToolRefuses) {
+  std::string damaged = bytes;
+  damaged[kPageSize + 100] ^= 0x10;
+  std::string path = dir.path("damaged.retort");
+  writeText(path, damaged);
+  EXPECT_TRUE(isError(runRetort({"run", path, "--tokens", "3,4"}), 1));
+  EXPECT_TRUE(
+      isError(runRetort({"bench", path, "--prompt", "4", "--gen", "1"}), 1));
+  EXPECT_TRUE(isError(runRetort({"inspect", path}), 1));
+  EXPECT_TRUE(
+      isError(runProcess({tool("retort-run"), path, "--tokens", "3,4"}), 1));
+}
+
+TEST_F(Damaged, OtherFilesAreNoArtifacts) {
+  expectRefused("", "an empty file");
+  expectRefused("hello\n", "a text");
+  expectRefused(readFile(tool("retort-run")).substr(0, 1 << 16),
+                "an executable");
+}
+
+TEST(OtherMachine, IsRefusedByName) {
+#if defined(__x86_64__)
+  const char *other = "aarch64";
+#else
+  const char *other = "x86-64-v3";
+#endif
+  TempDir dir;
+  std::string checkpoint = dir.path("checkpoint");
+  std::filesystem::create_directory(checkpoint);
+  CheckpointBuilder().write(checkpoint);
+  std::string artifact =
+      compileCheckpoint(checkpoint, dir.path("m.retort"), {"--target", other});
+  EXPECT_TRUE(
+      isError(runRetort({"run", artifact, "--tokens", "3,4"}), 1, {other}));
+  EXPECT_TRUE(isError(runRetort({"check", artifact}), 1, {other}));
+  // It can still be looked at.
+  EXPECT_TRUE(succeeded(runRetort({"inspect", artifact})));
+}
+
+TEST(OtherMachine, OneArtifactForSeveral) {
+  TempDir dir;
+  std::string checkpoint = dir.path("checkpoint");
+  std::filesystem::create_directory(checkpoint);
+  CheckpointBuilder().write(checkpoint);
+  std::string artifact =
+      compileCheckpoint(checkpoint, dir.path("m.retort"),
+                        {"--target", "x86-64-v3,x86-64-v4,aarch64"});
+  EXPECT_EQ(printedJson({"inspect", artifact, "--json"})["targets"].size(), 3u);
+  EXPECT_TRUE(succeeded(runRetort(
+      {"run", artifact, "--tokens", "3,4", "-n", "2", "--temp", "0"})));
+}
+
+} // namespace

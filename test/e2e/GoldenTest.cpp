@@ -1,0 +1,158 @@
+//===- GoldenTest.cpp - Compiled models against goldens -------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Logits and greedy continuations of compiled checkpoints against those that
+/// were computed in float64 from the same weights.
+///
+//===----------------------------------------------------------------------===//
+
+#include "test/e2e/EndToEnd.h"
+
+using namespace retort;
+using namespace retort::test;
+
+namespace {
+
+/// Relative RMS error that a model in floats may have.
+constexpr double kTolerance = 1e-4;
+
+/// Checkpoint and --weights.
+class Golden
+    : public ::testing::TestWithParam<std::tuple<const char *, const char *>> {
+protected:
+  void SetUp() override {
+    auto [name, weights] = GetParam();
+    RETORT_REQUIRE_SHARED(found, std::string("goldens/") + name);
+    dir = found;
+    artifact = compiledOnce(dir, {"--weights", weights});
+    tokens = golden("input_ids").integers;
+  }
+
+  Tensor golden(std::string_view tensor) const {
+    return readTensor(dir + "/golden.safetensors", tensor);
+  }
+
+  std::string dir, artifact;
+  std::vector<int32_t> tokens;
+};
+
+TEST_P(Golden, Logits) {
+  Tensor expected = golden("logits");
+  Tensor found = runLogits(artifact, tokens);
+  EXPECT_EQ(found.shape, expected.shape);
+  EXPECT_LE(relativeRms(found.floats, expected.floats), kTolerance);
+}
+
+TEST_P(Golden, GreedyContinuation) {
+  std::vector<int32_t> expected = golden("greedy_ids").integers;
+  TempDir scratch;
+  std::string out = scratch.path("out.safetensors");
+  ProcessResult result =
+      runRetort({"run", artifact, "--tokens", tokenList(tokens), "--logits",
+                 out, "-n", std::to_string(expected.size()), "--temp", "0"});
+  ASSERT_TRUE(succeeded(result));
+  EXPECT_EQ(readTensor(out, "greedy_ids").integers, expected);
+  // The logits are those of the tokens given, with or without a continuation.
+  EXPECT_LE(
+      relativeRms(readTensor(out, "logits").floats, golden("logits").floats),
+      kTolerance);
+}
+
+TEST_P(Golden, AnyChunkingGivesTheSameLogits) {
+  std::vector<float> expected = golden("logits").floats;
+  std::vector<float> whole = runLogits(artifact, tokens).floats;
+  for (const char *chunk : {"1", "7", "48"}) {
+    Tensor found = runLogits(artifact, tokens, {"--prefill-chunk", chunk});
+    EXPECT_LE(relativeRms(found.floats, expected), kTolerance)
+        << "chunks of " << chunk;
+    EXPECT_LE(relativeRms(found.floats, whole), kTolerance)
+        << "chunks of " << chunk;
+  }
+}
+
+TEST_P(Golden, AnyThreadCountGivesTheSameBits) {
+  for (const char *chunk : {"1", "48"}) {
+    Tensor one = runLogits(artifact, tokens,
+                           {"--threads", "1", "--prefill-chunk", chunk});
+    ASSERT_FALSE(one.floats.empty());
+    for (const char *threads : {"2", "3"})
+      EXPECT_EQ(runLogits(artifact, tokens,
+                          {"--threads", threads, "--prefill-chunk", chunk})
+                    .floats,
+                one.floats)
+          << threads << " threads, chunks of " << chunk;
+  }
+}
+
+std::string
+goldenName(const ::testing::TestParamInfo<Golden::ParamType> &info) {
+  std::string name =
+      std::string(std::get<0>(info.param)) + "_" + std::get<1>(info.param);
+  std::replace(name.begin(), name.end(), '-', '_');
+  return name;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Checkpoints, Golden,
+    ::testing::Combine(::testing::Values("qwen2-tied", "qwen2-untied", "llama3",
+                                         "llama-f16"),
+                       ::testing::Values("keep", "f32")),
+    goldenName);
+
+/// Integer weights lose something, and not much: how much is checked on the
+/// real models.
+class QuantizedGolden : public ::testing::TestWithParam<
+                            std::tuple<const char *, const char *, double>> {};
+
+TEST_P(QuantizedGolden, LogitsAreNearTheExactOnes) {
+  auto [weights, groupSize, tolerance] = GetParam();
+  for (const char *name :
+       {"qwen2-tied", "qwen2-untied", "llama3", "llama-f16"}) {
+    RETORT_REQUIRE_SHARED(dir, std::string("goldens/") + name);
+    std::string golden = dir + "/golden.safetensors";
+    const std::string &artifact =
+        compiledOnce(dir, {"--weights", weights, "--group-size", groupSize});
+    Tensor found =
+        runLogits(artifact, readTensor(golden, "input_ids").integers);
+    double error =
+        relativeRms(found.floats, readTensor(golden, "logits").floats);
+    EXPECT_LE(error, tolerance) << name;
+    EXPECT_GT(error, 1e-5) << name << " isn't quantized";
+  }
+}
+
+TEST_P(QuantizedGolden, ChunkingsAndThreadCountsAgree) {
+  auto [weights, groupSize, tolerance] = GetParam();
+  RETORT_REQUIRE_SHARED(dir, "goldens/qwen2-untied");
+  const std::string &artifact =
+      compiledOnce(dir, {"--weights", weights, "--group-size", groupSize});
+  std::vector<int32_t> tokens =
+      readTensor(dir + "/golden.safetensors", "input_ids").integers;
+  std::vector<float> one =
+      runLogits(artifact, tokens, {"--threads", "1"}).floats;
+  EXPECT_EQ(runLogits(artifact, tokens, {"--threads", "3"}).floats, one);
+  for (const char *chunk : {"1", "7"})
+    EXPECT_LE(
+        relativeRms(
+            runLogits(artifact, tokens, {"--prefill-chunk", chunk}).floats,
+            one),
+        tolerance / 4)
+        << "chunks of " << chunk;
+}
+
+INSTANTIATE_TEST_SUITE_P(Weights, QuantizedGolden,
+                         ::testing::Values(std::tuple("int8", "32", 0.02),
+                                           std::tuple("int8", "128", 0.03),
+                                           std::tuple("int4", "32", 0.25),
+                                           std::tuple("int4", "64", 0.3)),
+                         [](const auto &info) {
+                           return std::string(std::get<0>(info.param)) + "_g" +
+                                  std::get<1>(info.param);
+                         });
+
+} // namespace

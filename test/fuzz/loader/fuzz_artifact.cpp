@@ -1,0 +1,98 @@
+//===- fuzz_artifact.cpp - Artifacts from hostile hands ---------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// An input is taken twice: as a whole file, and as the index of a good file,
+// whose header and sections are right. Hashes are not compared, as they would
+// keep the fuzzer from everything behind them. What passes the checks is read
+// the way the tools read it; code is not loaded.
+//
+//===----------------------------------------------------------------------===//
+
+#include "runtime/engine/Ledger.h"
+#include "runtime/engine/Memory.h"
+#include "runtime/loader/Artifact.h"
+#include "runtime/loader/Cpu.h"
+#include "runtime/loader/Elf.h"
+#include "runtime/support/CheckedMath.h"
+#include "test/unit/loader/ArtifactBuilder.h"
+
+#include <cstring>
+
+using namespace retort;
+using namespace retort::test;
+
+extern "C" size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t maxSize);
+
+namespace {
+
+/// A good file without self test, which would fill the index with numbers.
+const Bytes &goodFile() {
+  static const Bytes file = [] {
+    ArtifactBuilder builder;
+    builder.index.self_test.reset();
+    builder.addText("text/config.json", "{}");
+    return builder.build();
+  }();
+  return file;
+}
+
+retort::abi::FileHeader headerOf(const Bytes &file) {
+  retort::abi::FileHeader header;
+  std::memcpy(&header, file.data(), sizeof header);
+  return header;
+}
+
+void use(const Artifact &artifact) {
+  const retort::abi::Index &index = artifact.index();
+  (void)chooseTarget(index, hostCpu()).isOk();
+  (void)predictMemory(index, index.model()->max_context(), 4).isOk();
+  (void)stepWork(*index.program(), 1, index.model()->max_context() - 1);
+  (void)artifact.verifyWeights(1).isOk();
+  for (uint32_t i = 0; i < index.program()->weights()->size(); ++i)
+    for (std::byte b : artifact.weight(i))
+      asm volatile("" ::"r"(b));
+  for (const auto *section : *index.sections())
+    (void)artifact.text(section->name()->string_view()).isOk();
+  for (const auto *target : *index.targets())
+    (void)readElf(artifact.section(target->section())).isOk();
+}
+
+void tryOpen(std::span<const std::byte> bytes) {
+  OpenOptions options;
+  options.ignoreHashes = true;
+  options.threads = 1;
+  AlignedBytes aligned(bytes);
+  auto artifact = Artifact::openMemory(aligned.span(), options);
+  if (artifact.isOk())
+    use(**artifact);
+}
+
+} // namespace
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
+                                          size_t maxSize, unsigned seed) {
+  auto header = headerOf(goodFile());
+  if (size < 64 && header.indexSize <= maxSize) {
+    std::memcpy(data, goodFile().data() + header.indexOffset, header.indexSize);
+    size = header.indexSize;
+  }
+  return LLVMFuzzerMutate(data, size, maxSize);
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  auto input = std::as_bytes(std::span(data, size));
+  tryOpen(input);
+  auto header = headerOf(goodFile());
+  Bytes file(goodFile().begin(), goodFile().begin() + header.indexOffset);
+  file.insert(file.end(), input.begin(), input.end());
+  file.resize(roundUp<size_t>(file.size(), retort::abi::kPageSize));
+  header.indexSize = size;
+  header.fileSize = file.size();
+  std::memcpy(file.data(), &header, sizeof header);
+  tryOpen(file);
+  return 0;
+}

@@ -1,0 +1,87 @@
+// The levels of IR of a model with one feed-forward layer, as docs/pipeline.md
+// shows them.
+
+// RUN: retort-opt %s | FileCheck %s --check-prefix=MODEL
+// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" %s | FileCheck %s --check-prefix=QUANTIZE
+// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" --fuse-launches %s | FileCheck %s --check-prefix=FUSE
+// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" --fuse-launches --plan-program %s | FileCheck %s --check-prefix=PLAN
+
+// MODEL: func.func @forward
+
+// doc: model
+model.weight @embed.weight : tensor<512x128xbf16>
+model.weight @norm.weight : tensor<128xbf16>
+model.weight @gate.weight : tensor<256x128xbf16>
+model.weight @up.weight : tensor<256x128xbf16>
+model.weight @down.weight : tensor<128x256xbf16>
+model.weight @final.weight : tensor<128xbf16>
+
+func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
+  %x = model.embedding %tokens, @embed.weight : (tensor<?xi32>) -> tensor<?x128xf32>
+  %n = model.rms_norm %x, @norm.weight eps 1.0e-3 : tensor<?x128xf32>
+  %gate = model.linear %n, @gate.weight : (tensor<?x128xf32>) -> tensor<?x256xf32>
+  %up = model.linear %n, @up.weight : (tensor<?x128xf32>) -> tensor<?x256xf32>
+  %act = model.swiglu %gate, %up : tensor<?x256xf32>
+  %down = model.linear %act, @down.weight : (tensor<?x256xf32>) -> tensor<?x128xf32>
+  %y = model.add %x, %down : tensor<?x128xf32>
+  %last = model.rms_norm %y, @final.weight eps 1.0e-3 : tensor<?x128xf32>
+  %logits = model.linear %last, @embed.weight : (tensor<?x128xf32>) -> tensor<?x512xf32>
+  return %logits : tensor<?x512xf32>
+}
+// doc: end
+
+// doc: quantize
+// QUANTIZE: model.weight @embed.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
+// QUANTIZE-NEXT: model.weight @norm.weight : tensor<128xbf16>
+// QUANTIZE-NEXT: model.weight @gate.weight : tensor<256x128xf32, #encoding.packed<int4, 32>>
+// QUANTIZE-NEXT: model.weight @up.weight : tensor<256x128xf32, #encoding.packed<int4, 32>>
+// QUANTIZE-NEXT: model.weight @down.weight : tensor<128x256xf32, #encoding.packed<int4, 32>>
+// QUANTIZE-NEXT: model.weight @final.weight : tensor<128xbf16>
+// QUANTIZE-NEXT: func.func @forward(%arg0: tensor<?xi32>) -> tensor<?x512xf32> {
+// QUANTIZE-NEXT:   %0 = model.embedding %arg0, @embed.weight : (tensor<?xi32>) -> tensor<?x128xf32>
+// QUANTIZE-NEXT:   %1 = model.rms_norm %0, @norm.weight eps 1.000000e-03 : tensor<?x128xf32>
+// ...
+// doc: end
+
+// doc: fuse
+// FUSE: func.func @body(%arg0: tensor<?xi32>) -> tensor<?x128xf32> {
+// FUSE-NEXT:   %0 = kernel.load_weight @packed.embed.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
+// FUSE-NEXT:   %1 = kernel.embed %arg0, %0 {kernel.label = "embed"} : (tensor<?xi32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x128xf32>
+// FUSE-NEXT:   %2 = kernel.load_weight @packed.norm.weight : tensor<128xf32>
+// FUSE-NEXT:   %3 = kernel.rms_norm %1, %2 eps 1.000000e-03 {kernel.label = "rms_norm", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
+// FUSE-NEXT:   %4 = kernel.load_weight @packed.layers.0.gate_up : tensor<512x128xf32, #encoding.packed<int4, 32>>
+// FUSE-NEXT:   %5 = kernel.linear %3, %4 epilogue swiglu {kernel.label = "linear gate_up", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x256xf32>
+// FUSE-NEXT:   %6 = kernel.load_weight @packed.down.weight : tensor<128x256xf32, #encoding.packed<int4, 32>>
+// FUSE-NEXT:   %7 = kernel.linear %5, %6 residual %1 : tensor<?x128xf32> {kernel.label = "linear down", kernel.layer = 0 : i64} : (tensor<?x256xf32>, tensor<128x256xf32, #encoding.packed<int4, 32>>) -> tensor<?x128xf32>
+// FUSE-NEXT:   return %7 : tensor<?x128xf32>
+// FUSE-NEXT: }
+// ...
+// FUSE{LITERAL}: kernel.weight @packed.down.weight : tensor<128x256xf32, #encoding.packed<int4, 32>> rows [["down.weight", 0, 128, 0]] cols [[0, 256, 0]]
+// ...
+// FUSE: func.func @head(%arg0: tensor<?x128xf32>) -> tensor<?x512xf32> {
+// FUSE-NEXT:   %0 = kernel.load_weight @packed.final.weight : tensor<128xf32>
+// FUSE-NEXT:   %1 = kernel.rms_norm %arg0, %0 eps 1.000000e-03 from_first_row {kernel.label = "rms_norm"} : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
+// FUSE-NEXT:   %2 = kernel.load_weight @packed.embed.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
+// FUSE-NEXT:   %3 = kernel.linear %1, %2 {kernel.label = "linear head"} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x512xf32>
+// FUSE-NEXT:   return %3 : tensor<?x512xf32>
+// FUSE-NEXT: }
+// doc: end
+
+// doc: plan
+// PLAN: program.buffer @tokens activation per_token 4
+// PLAN-NEXT: program.buffer @hidden activation per_token 512
+// PLAN-NEXT: program.buffer @row_2 activation per_token 512
+// PLAN-NEXT: program.buffer @row_3 activation per_token 1024
+// PLAN-NEXT: program.buffer @fixed_1 activation fixed 16384
+// PLAN-NEXT: program.buffer @logits activation fixed 65536
+// ...
+// PLAN: program.phase @head_one head tokens(1, 1) {
+// PLAN-NEXT:   program.launch @rms_norm_2_one [@hidden, @packed.final.weight, @fixed_1] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 1024 flops_per_token 512
+// PLAN-NEXT:   program.launch @linear_4_one [@fixed_1, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 36864 bytes_per_token 2560 flops_per_token 131072
+// PLAN-NEXT: }
+// ...
+// PLAN: kernel.entry @linear_4_one tokens(one) {
+// PLAN-NEXT: ^bb0(%arg0: tensor<?x128xf32>, %arg1: tensor<512x128xf32, #encoding.packed<int4, 32>>):
+// PLAN-NEXT:   %0 = kernel.linear %arg0, %arg1 : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x512xf32>
+// PLAN-NEXT: }
+// doc: end

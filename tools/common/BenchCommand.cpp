@@ -1,0 +1,239 @@
+//===- BenchCommand.cpp - Speed of a model ----------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "runtime/api/ModelText.h"
+#include "runtime/engine/Machine.h"
+#include "runtime/engine/Session.h"
+#include "tools/common/Commands.h"
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+namespace retort::tools {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+struct BenchOptions {
+  std::string model, target;
+  uint32_t prompt = 512, gen = 64, reps = 5, threads = 0, prefillChunk = 0;
+  bool json = false, ledger = false;
+};
+
+struct Numbers {
+  std::vector<double> prefillTps, decodeTps, loadMs;
+  uint64_t bytesPerToken = 0;
+  MachinePeaks machine;
+};
+
+double secondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+double median(std::vector<double> values) {
+  if (values.empty())
+    return 0;
+  std::sort(values.begin(), values.end());
+  size_t n = values.size();
+  return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+/// Everything that `run` does before the first token.
+Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
+                                             bool ledger) {
+  OpenOptions open;
+  open.threads = o.threads;
+  RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
+  RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));
+  RETORT_ASSIGN_OR_RETURN(auto model, Model::load(artifact, o.target));
+  SessionOptions options;
+  options.threads = o.threads;
+  options.prefillChunk = o.prefillChunk;
+  options.ledger = ledger;
+  uint64_t needed = uint64_t(o.prompt) + o.gen;
+  if (needed > model->info().max_context())
+    return Status::error(Code::InvalidArgument,
+                         "prompt and generated tokens: expected at most " +
+                             std::to_string(model->info().max_context()) +
+                             ", the model's context, found " +
+                             std::to_string(needed));
+  options.context = static_cast<uint32_t>(needed);
+  return Session::create(model, options);
+}
+
+/// Ids spread over the vocabulary; timing does not depend on which.
+std::vector<int32_t> promptTokens(uint32_t count, uint32_t vocab) {
+  std::vector<int32_t> tokens(count);
+  for (uint64_t i = 0; i < count; ++i)
+    tokens[i] = static_cast<int32_t>((i * 7919 + 17) % vocab);
+  return tokens;
+}
+
+Status prefill(Session &session, const BenchOptions &o, Numbers &out) {
+  auto tokens = promptTokens(o.prompt, session.model().info().vocab_size());
+  Clock::time_point begin = Clock::now();
+  RETORT_RETURN_IF_ERROR(session.feed(tokens));
+  out.prefillTps.push_back(o.prompt / secondsSince(begin));
+  return Status::ok();
+}
+
+Status decode(Session &session, const BenchOptions &o, Numbers &out) {
+  if (o.gen == 0)
+    return Status::ok();
+  Sampler sampler(SamplerOptions{});
+  Clock::time_point begin = Clock::now();
+  for (uint32_t i = 0; i < o.gen; ++i) {
+    RETORT_ASSIGN_OR_RETURN(int32_t token, sampler.sample(session.logits()));
+    RETORT_RETURN_IF_ERROR(session.feed({&token, 1}));
+  }
+  out.decodeTps.push_back(o.gen / secondsSince(begin));
+  return Status::ok();
+}
+
+uint64_t meanBytes(const abi::Program &program, const BenchOptions &o) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < o.gen; ++i)
+    sum += stepWork(program, 1, o.prompt + i).bytes;
+  return o.gen ? sum / o.gen : 0;
+}
+
+Json ledgerJson(const std::vector<LedgerLine> &lines,
+                const MachinePeaks &machine) {
+  Json out = Json::array();
+  for (const LedgerLine &line : lines) {
+    double ns = std::max<double>(line.sum.nanoseconds, 1);
+    double gbps = line.sum.bytes / ns, gflops = line.sum.flops / ns;
+    out.push_back({{"phase", line.phase},
+                   {"label", line.label},
+                   {"runs", line.sum.runs},
+                   {"ms", ns / 1e6},
+                   {"bytes", line.sum.bytes},
+                   {"flops", line.sum.flops},
+                   {"gbps", gbps},
+                   {"gflops", gflops},
+                   {"percent_of_bandwidth", 100 * gbps / machine.readGbps},
+                   {"percent_of_peak", 100 * gflops / machine.gflops}});
+  }
+  return out;
+}
+
+/// Sums of each phase are of one kind of work, so shares are within a phase.
+std::string ledgerTable(const std::vector<LedgerLine> &lines,
+                        const MachinePeaks &machine) {
+  char row[256];
+  std::string out;
+  std::snprintf(row, sizeof row, "%-12s %-32s %6s %10s %6s %8s %6s %9s %6s\n",
+                "phase", "launch", "runs", "ms", "share", "GB/s", "of bw",
+                "GFLOP/s", "of fma");
+  out += row;
+  for (const LedgerLine &line : lines) {
+    double phaseNs = 0;
+    for (const LedgerLine &other : lines)
+      if (other.sum.phase == line.sum.phase)
+        phaseNs += other.sum.nanoseconds;
+    double ns = std::max<double>(line.sum.nanoseconds, 1);
+    double gbps = line.sum.bytes / ns, gflops = line.sum.flops / ns;
+    std::snprintf(row, sizeof row,
+                  "%-12s %-32s %6llu %10.3f %5.1f%% %8.2f %5.1f%% %9.2f "
+                  "%5.1f%%\n",
+                  line.phase.c_str(), line.label.c_str(),
+                  static_cast<unsigned long long>(line.sum.runs), ns / 1e6,
+                  100 * ns / std::max(phaseNs, 1.0), gbps,
+                  100 * gbps / machine.readGbps, gflops,
+                  100 * gflops / machine.gflops);
+    out += row;
+  }
+  return out;
+}
+
+/// A run of its own, since taking times at each launch costs some.
+Result<std::vector<LedgerLine>> takeLedger(const BenchOptions &o) {
+  RETORT_ASSIGN_OR_RETURN(auto session, openSession(o, true));
+  Numbers ignored;
+  RETORT_RETURN_IF_ERROR(prefill(*session, o, ignored));
+  RETORT_RETURN_IF_ERROR(decode(*session, o, ignored));
+  return summarize(session->ledger(), *session->model().index().program());
+}
+
+Status bench(const BenchOptions &o) {
+  Numbers numbers;
+  for (uint32_t rep = 0; rep < o.reps; ++rep) {
+    Clock::time_point begin = Clock::now();
+    RETORT_ASSIGN_OR_RETURN(auto session, openSession(o, false));
+    numbers.loadMs.push_back(secondsSince(begin) * 1e3);
+    RETORT_RETURN_IF_ERROR(prefill(*session, o, numbers));
+    RETORT_RETURN_IF_ERROR(decode(*session, o, numbers));
+    if (rep == 0) {
+      numbers.bytesPerToken = meanBytes(*session->model().index().program(), o);
+      RETORT_ASSIGN_OR_RETURN(auto workers,
+                              Workers::create(session->threads()));
+      RETORT_ASSIGN_OR_RETURN(numbers.machine, measureMachine(*workers));
+    }
+  }
+  std::vector<LedgerLine> ledger;
+  if (o.ledger) {
+    RETORT_ASSIGN_OR_RETURN(ledger, takeLedger(o));
+  }
+  double decodeTps = median(numbers.decodeTps);
+  double gbps = numbers.bytesPerToken * decodeTps / 1e9;
+  if (o.json) {
+    Json out = {{"prefill_tps", median(numbers.prefillTps)},
+                {"decode_tps", decodeTps},
+                {"load_ms", median(numbers.loadMs)},
+                {"bytes_per_token", numbers.bytesPerToken},
+                {"read_gbps", gbps},
+                {"machine_gbps", numbers.machine.readGbps},
+                {"machine_gflops", numbers.machine.gflops}};
+    if (o.ledger)
+      out["ledger"] = ledgerJson(ledger, numbers.machine);
+    return writeOut(out.dump(2) + "\n");
+  }
+  char text[512];
+  std::snprintf(text, sizeof text,
+                "load     %9.1f ms\n"
+                "prefill  %9.1f t/s  (%u tokens)\n"
+                "decode   %9.1f t/s  (%u tokens, %.1f MB each)\n"
+                "read     %9.1f GB/s (%.0f%% of this machine's %.1f GB/s; %.0f "
+                "GFLOP/s f32)\n",
+                median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
+                decodeTps, o.gen, numbers.bytesPerToken / 1e6, gbps,
+                100 * gbps / numbers.machine.readGbps, numbers.machine.readGbps,
+                numbers.machine.gflops);
+  return writeOut(text + (o.ledger ? "\n" + ledgerTable(ledger, numbers.machine)
+                                   : std::string()));
+}
+
+} // namespace
+
+Action addBenchCommand(CLI::App &command) {
+  auto o = std::make_shared<BenchOptions>();
+  command.add_option("MODEL", o->model, "Compiled model")->required();
+  command.add_option("--prompt", o->prompt, "Tokens of the prompt")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
+  command.add_option("--gen", o->gen, "Tokens to generate")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 1 << 24));
+  command.add_option("--reps", o->reps, "Repetitions; medians are printed")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 10000));
+  command
+      .add_option("--threads", o->threads, "Threads; default: all processors")
+      ->check(CLI::Range(1, INT32_MAX));
+  command
+      .add_option("--prefill-chunk", o->prefillChunk, "Tokens computed at once")
+      ->check(CLI::Range(1, INT32_MAX));
+  command.add_option("--code", o->target, "Run the code for this target");
+  command.add_flag("--json", o->json, "Print JSON");
+  command.add_flag("--ledger", o->ledger,
+                   "Print time, bytes and flops of each kind of launch");
+  return [o] { return bench(*o); };
+}
+
+} // namespace retort::tools

@@ -1,0 +1,80 @@
+//===- Cli.h - What the command line tools share ----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Parsing, exit codes, output and signals. Text and results go to standard
+/// output, everything else to standard error. Exit codes: 0 success, 1 an error
+/// (one line on standard error), 2 wrong usage, 128 + signal if interrupted.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_TOOLS_COMMON_CLI_H
+#define RETORT_TOOLS_COMMON_CLI_H
+
+#include "runtime/support/Status.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace retort::tools {
+
+/// What a command does once its options are parsed.
+using Action = std::function<Status()>;
+
+/// A mistake in the combination of flags: exit code 2.
+class UsageError : public std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Parses and runs: `action` is called if parsing succeeded. Returns the exit
+/// code; all errors have been reported.
+int runTool(CLI::App &app, int argc, char **argv, const Action &action);
+
+/// Writes to standard output and flushes; an error if that fails, as when the
+/// reader of a pipe has gone.
+Status writeOut(std::string_view text);
+
+/// Ids separated by commas or blanks; `@path` reads them from a file.
+Result<std::vector<int32_t>> parseIds(const std::string &text);
+
+/// "1,2,3".
+std::string formatIds(std::span<const int32_t> ids);
+
+/// The whole of a file, or of standard input if `path` is "-".
+Result<std::string> readInput(const std::string &path);
+
+/// InvalidArgument naming the byte offset if `text` is not UTF-8.
+Status checkUtf8(std::string_view what, std::string_view text);
+
+/// "12.34", with `digits` after the point.
+std::string fixed(double value, int digits);
+
+/// While it lives, the first SIGINT or SIGTERM calls `cancel(argument)`, which
+/// must be safe in a signal handler; the next one ends the process. Without a
+/// scope signals end the process at once, after removing unfinished outputs.
+class CancelScope {
+public:
+  CancelScope(void (*cancel)(void *), void *argument);
+  ~CancelScope();
+  /// The signal that has cancelled something, or 0.
+  static int pendingSignal();
+  /// Forgets it: it won't show in the exit code.
+  static void takeSignal();
+};
+
+/// Installs the handlers that CancelScope relies on, and ignores SIGPIPE, so
+/// that writing to a closed pipe is an error with a message.
+void installSignalHandlers();
+
+} // namespace retort::tools
+
+#endif // RETORT_TOOLS_COMMON_CLI_H

@@ -1,0 +1,28 @@
+//===- retort-run.cpp - Runs a compiled model -------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "runtime/loader/Artifact.h"
+#include "tools/common/Commands.h"
+
+using namespace retort;
+
+/// This executable, if `retort compile --standalone` has put a model behind it.
+static std::string carriedModel() {
+  const char *self = "/proc/self/exe";
+  auto file = MappedFile::open(self);
+  if (!file.isOk())
+    return "";
+  auto carried = findStandalone(file->bytes());
+  // A footer that lies is reported when the model is opened.
+  return !carried.isOk() || !carried->empty() ? self : "";
+}
+
+int main(int argc, char **argv) {
+  CLI::App app("Runs a model that retort has compiled");
+  tools::Action run = tools::addRunCommand(app, carriedModel());
+  return tools::runTool(app, argc, argv, run);
+}

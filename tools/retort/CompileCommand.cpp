@@ -1,0 +1,167 @@
+//===- CompileCommand.cpp - retort compile ----------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tools/retort/CompileCommand.h"
+
+#include "compiler/pipelines/Compile.h"
+#include "tools/retort/Progress.h"
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <thread>
+
+namespace retort::tools {
+namespace {
+
+struct CompileFlags {
+  CompileOptions options;
+  bool standalone = false;
+  bool json = false;
+  int64_t maxContext = 0;
+};
+
+std::string readableBytes(uint64_t bytes) {
+  constexpr double kMega = 1e6;
+  return bytes < 1'000'000 ? fixed(bytes / 1e3, 1) + " kB"
+                           : fixed(bytes / kMega, 1) + " MB";
+}
+
+/// The runtime that stands beside this executable.
+Result<std::string> findRuntime() {
+  std::error_code error;
+  auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  auto runtime = self.parent_path() / "retort-run";
+  if (!error && std::filesystem::exists(runtime, error))
+    return runtime.string();
+  return Status::error(Code::NotFound,
+                       "--standalone: expected retort-run beside this "
+                       "executable, at " +
+                           runtime.string());
+}
+
+std::string toJson(const CompileReport &report, const CompileOptions &options) {
+  nlohmann::ordered_json json = {
+      {"output", options.output},
+      {"weights", options.weights},
+      {"targets", report.targets},
+      {"kernels", report.kernels},
+      {"file_bytes", report.fileBytes},
+      {"weight_bytes", report.weightBytes},
+      {"code_bytes", report.codeBytes},
+      {"checkpoint_bytes", report.checkpointBytes},
+      {"compile_seconds", report.compileSeconds},
+      {"pack_seconds", report.packSeconds},
+      {"total_seconds", report.totalSeconds},
+  };
+  if (options.weights == "int8" || options.weights == "int4")
+    json["group_size"] = options.groupSize;
+  if (report.verify)
+    json["verify"] = {{"layers", report.verify->layers},
+                      {"logits", report.verify->logits},
+                      {"encoding", report.verify->encoding},
+                      {"same_greedy", report.verify->sameGreedy}};
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
+         "\n";
+}
+
+std::string toText(const CompileReport &report, const CompileOptions &options) {
+  std::string targets;
+  for (const std::string &target : report.targets)
+    targets += (targets.empty() ? "" : ", ") + target;
+  std::string text = options.output + ": " + readableBytes(report.fileBytes) +
+                     ", weights " + options.weights + ", " +
+                     std::to_string(report.kernels) + " kernels for " +
+                     targets + "\n";
+  text += "compiled in " + fixed(report.compileSeconds, 1) + " s, packed " +
+          readableBytes(report.checkpointBytes) + " in " +
+          fixed(report.packSeconds, 1) + " s\n";
+  if (report.verify)
+    text += "verified: compiled code is within " +
+            fixed(report.verify->logits * 1e6, 2) +
+            "e-6 of the reference interpreter (relative RMS of the logits), "
+            "the encoding within " +
+            fixed(report.verify->encoding, 4) + " of the checkpoint\n";
+  return text;
+}
+
+Status compile(CompileFlags &flags) {
+  CompileOptions &options = flags.options;
+  if (flags.maxContext != 0)
+    options.maxContext = flags.maxContext;
+  if (!options.dumpDir.empty() && options.dumpIr.empty())
+    throw UsageError("--dump-dir needs --dump-ir");
+  if (flags.standalone) {
+    RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
+  }
+  std::atomic<bool> cancel{false};
+  CancelScope scope([](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
+                    &cancel);
+  options.cancel = &cancel;
+  Progress progress(stderr);
+  options.progress = [&](const std::string &step, uint64_t done,
+                         uint64_t total) { progress.update(step, done, total); };
+  options.note = [&](const std::string &note) {
+    progress.line("note: " + note);
+  };
+  Result<CompileReport> report = compileCheckpoint(options);
+  progress.finish();
+  if (!report.isOk())
+    return report.takeStatus();
+  return writeOut(flags.json ? toJson(*report, options)
+                             : toText(*report, options));
+}
+
+} // namespace
+
+Action addCompileCommand(CLI::App &command) {
+  auto flags = std::make_shared<CompileFlags>();
+  CompileOptions &o = flags->options;
+  command.add_option("checkpoint", o.checkpoint,
+                     "directory in Hugging Face layout")
+      ->required();
+  command.add_option("-o,--output", o.output, "file to write")->required();
+  command
+      .add_option("--weights", o.weights,
+                  "how matrices are stored; keep: as the checkpoint does")
+      ->check(CLI::IsMember({"keep", "f32", "f16", "bf16", "int8", "int4"}))
+      ->capture_default_str();
+  command.add_option("--group-size", o.groupSize, "inputs that share a scale")
+      ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str();
+  command
+      .add_option("--target", o.targets,
+                  "CPUs to generate code for: x86-64-v3, x86-64-v4, aarch64; "
+                  "default: what this machine has")
+      ->delimiter(',');
+  command
+      .add_option("--max-context", flags->maxContext,
+                  "positions that a session may use; default: the "
+                  "checkpoint's max_position_embeddings")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--max-ram", o.maxRam,
+                  "resident memory to stay below, e.g. 512MB or 2GB "
+                  "(default 2GB)")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
+  command.add_option("--threads", o.threads, "default: all processors")
+      ->check(CLI::Range(1, 1024));
+  command.add_flag("--verify", o.verify,
+                   "compare with the reference interpreter, layer by layer");
+  command
+      .add_option("--dump-ir", o.dumpIr,
+                  "stages whose IR is written: import, quantize, fuse, plan, "
+                  "lower, asm, or all")
+      ->delimiter(',');
+  command.add_option("--dump-dir", o.dumpDir,
+                     "directory for --dump-ir (default: the current one)");
+  command.add_flag("--standalone", flags->standalone,
+                   "write an executable that holds runtime and model");
+  command.add_flag("--json", flags->json, "report in JSON");
+  return [flags] { return compile(*flags); };
+}
+
+} // namespace retort::tools

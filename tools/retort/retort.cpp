@@ -1,0 +1,33 @@
+//===- retort.cpp - The compiler's command line -----------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "tools/common/Commands.h"
+#include "tools/retort/CompileCommand.h"
+
+using namespace retort;
+
+int main(int argc, char **argv) {
+  CLI::App app("Compiles language-model checkpoints ahead of time and runs "
+               "them");
+  app.require_subcommand(1);
+  tools::Action action;
+  auto add = [&](const char *name, const char *what,
+                 const std::function<tools::Action(CLI::App &)> &declare) {
+    CLI::App *command = app.add_subcommand(name, what);
+    tools::Action run = declare(*command);
+    command->callback([&action, run] { action = run; });
+  };
+  add("compile", "compile a checkpoint into one file",
+      tools::addCompileCommand);
+  add("run", "generate text, or compute logits",
+      [](CLI::App &command) { return tools::addRunCommand(command); });
+  add("inspect", "show what an artifact holds", tools::addInspectCommand);
+  add("tokenize", "text to ids and back", tools::addTokenizeCommand);
+  add("bench", "measure speed", tools::addBenchCommand);
+  add("check", "prove an artifact on this machine", tools::addCheckCommand);
+  return tools::runTool(app, argc, argv, [&] { return action(); });
+}
