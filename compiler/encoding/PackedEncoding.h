@@ -21,14 +21,16 @@
 /// f32, f16, bf16   element (r, k) at k * 32 + r
 /// int8             for each 4 columns: 32 rows x 4 bytes, signed:
 ///                  byte (k / 4) * 128 + r * 4 + k % 4
-/// int4             for each 8 columns: 32 rows x 4 bytes; byte b of a row holds
-///                  column b in its low nibble and column 4 + b in its high one:
-///                  byte (k / 8) * 128 + r * 4 + k % 4, high if k % 8 >= 4
+/// int4             for each 8 columns: 32 rows x 4 bytes; byte b of a row
+/// holds
+///                  column b in its low nibble and column 4 + b in its high
+///                  one: byte (k / 8) * 128 + r * 4 + k % 4, high if k % 8 >= 4
 ///                  stored value q is unsigned, 0..15
 /// ```
-/// so that rows end up in vector lanes, whatever their number, and 4 consecutive
-/// columns in a 32-bit lane. After the quants of an integer block come 32 bf16
-/// scales, one per row, and with zero points 32 bytes, one per row:
+/// so that rows end up in vector lanes, whatever their number, and 4
+/// consecutive columns in a 32-bit lane. After the quants of an integer block
+/// come 32 bf16 scales, one per row, and with zero points 32 bytes, one per
+/// row:
 /// ```
 /// int8:  w = scale * q                int4:  w = scale * (q - zeroPoint)
 /// ```

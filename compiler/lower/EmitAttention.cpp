@@ -17,6 +17,10 @@
 ///    the sums and results so far shrink when the maximum grows;
 /// 3. results[row][dimension] += weights . values, a matrix product again.
 ///
+/// With one token the memory would idle while the other matrix is multiplied:
+/// the product with keys asks for the block's values as it goes, line by line,
+/// and the product with values for the next block's keys.
+///
 /// At the end each row is divided by the sum of its weights. Softmax to base 2
 /// gives what base e would, the queries being scaled by log2(e).
 ///
@@ -27,6 +31,7 @@
 #include "compiler/lower/VectorMath.h"
 
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 
 #include <limits>
 
@@ -36,6 +41,9 @@ namespace retort {
 namespace {
 
 using Values = KernelBuilder::Values;
+
+/// Elements of a cache line.
+constexpr int64_t kLine = 16;
 
 class AttentionEmitter {
 public:
@@ -59,6 +67,8 @@ private:
   /// Vectors beside each other in a register tile of `tileRows` rows, at most
   /// `limit` and a divisor of it.
   int64_t vectorsPerTile(int64_t limit) const;
+  /// With one token, asks for `lines` cache lines from `at` on.
+  void prefetch(Buffer from, Index at, int64_t lines);
   /// First element of the head in the cache block of a position.
   Index cacheBlock(Index position) {
     return (position / kernel::kCacheBlock * tiling.tiles + kvHead) *
@@ -121,6 +131,16 @@ void AttentionEmitter::addProducts(MutableArrayRef<Value> sums, int64_t vectors,
   }
 }
 
+// Into the second-level cache: the first does not hold a block of both.
+void AttentionEmitter::prefetch(Buffer from, Index at, int64_t lines) {
+  if (k.tokenClass() != kernel::TokenClass::One)
+    return;
+  for (int64_t i = 0; i < lines; ++i)
+    memref::PrefetchOp::create(k.builder(), k.location(), from.memref,
+                               (at + i * kLine).value(), /*isWrite=*/false,
+                               /*localityHint=*/2, /*isDataCache=*/true);
+}
+
 /// The rows of a token are next to each other in the activation as well.
 void AttentionEmitter::loadQueries() {
   constexpr double kLog2E = 1.44269504088896340736;
@@ -168,6 +188,8 @@ void AttentionEmitter::scoreKeys(Index block, Index valid) {
           k.index(0), k.index(size), kUnroll, sums,
           [&](Index i, ValueRange carried) {
             Values next(carried.begin(), carried.end());
+            for (int64_t v = 0; v < vectors; v += kernel::kCacheBlock / lanes)
+              prefetch(values, from[v] + i * kLine, kUnroll);
             for (int64_t u = 0; u < kUnroll; ++u)
               addProducts(
                   next, vectors,
@@ -269,11 +291,15 @@ void AttentionEmitter::addValues(Index block, Index valid) {
   int64_t vectors = vectorsPerTile(size / lanes);
   // Weights beyond `valid` are zero.
   Index cacheBlocks = ceilDiv(valid, kernel::kCacheBlock);
-  auto add = [&](Index d, Index tile, Index fromBlock, Index toBlock) {
+  Index lastBlock = (end - 1) / kAttentionBlock * kAttentionBlock;
+  Index nextBlock = min(block + kAttentionBlock, lastBlock);
+  auto add = [&](Index d, Index tile) {
     Index row = tile * tileRows;
     Values sums(tileRows * vectors, k.zero(k.vecF32()));
     sums = k.forLoop(
-        fromBlock, toBlock, 1, sums, [&](Index c, ValueRange carried) {
+        k.index(0), cacheBlocks, 1, sums, [&](Index c, ValueRange carried) {
+          Index nextKeys =
+              cacheBlock(nextBlock + c * kernel::kCacheBlock) + d * kLine;
           Index value = cacheBlock(block + c * kernel::kCacheBlock) + d;
           Index weight =
               row * kAttentionBlock + c * kernel::kCacheBlock + tiling.weights;
@@ -281,6 +307,8 @@ void AttentionEmitter::addValues(Index block, Index valid) {
               k.index(0), k.index(kernel::kCacheBlock), kUnroll, carried,
               [&](Index j, ValueRange carried) {
                 Values next(carried.begin(), carried.end());
+                prefetch(keys, nextKeys + j * (vectors * lanes),
+                         kUnroll * vectors * lanes / kLine);
                 for (int64_t u = 0; u < kUnroll; ++u)
                   addProducts(
                       next, vectors,
@@ -304,8 +332,7 @@ void AttentionEmitter::addValues(Index block, Index valid) {
       }
   };
   k.forLoop(k.index(0), k.index(size), vectors * lanes, [&](Index d) {
-    k.forLoop(k.index(0), rowTiles, 1,
-              [&](Index tile) { add(d, tile, k.index(0), cacheBlocks); });
+    k.forLoop(k.index(0), rowTiles, 1, [&](Index tile) { add(d, tile); });
   });
 }
 

@@ -11,8 +11,8 @@
 /// ```
 /// page 0            FileHeader, zeros up to the page's end
 /// page 1 ...        sections, each beginning on a page (artifact.fbs: Section)
-/// indexOffset       flatbuffer Index (artifact.fbs), zeros up to the page's end
-/// fileSize          end of the artifact
+/// indexOffset       flatbuffer Index (artifact.fbs), zeros up to the page's
+/// end fileSize          end of the artifact
 /// ```
 /// A standalone executable is `retort-run`, zeros up to a page boundary, an
 /// artifact, and a StandaloneFooter as the file's last bytes.
@@ -49,7 +49,7 @@ struct FileHeader {
 };
 static_assert(sizeof(FileHeader) == 56);
 
-inline constexpr unsigned char kFooterMagic[8] = {0x8e, 'R', 'T', 'E',
+inline constexpr unsigned char kFooterMagic[8] = {0x8e, 'R', 'T',  'E',
                                                   'X',  'E', 0x1a, 0x0a};
 
 struct StandaloneFooter {

@@ -50,12 +50,12 @@ typedef enum retort_status_code {
   RETORT_INVALID_ARGUMENT = 1, /**< an argument, prompt or option is unusable */
   RETORT_INVALID_DATA = 2,     /**< a file's bytes break its format's rules */
   RETORT_UNSUPPORTED = 3,      /**< well-formed, but not handled */
-  RETORT_NOT_FOUND = 4,        /**< a file, or a part of the model, is missing */
-  RETORT_IO = 5,               /**< the system refused a read or a write */
+  RETORT_NOT_FOUND = 4, /**< a file, or a part of the model, is missing */
+  RETORT_IO = 5,        /**< the system refused a read or a write */
   RETORT_OUT_OF_MEMORY = 6,
-  RETORT_INCOMPATIBLE = 7,     /**< made for another processor or version */
+  RETORT_INCOMPATIBLE = 7, /**< made for another processor or version */
   RETORT_CANCELLED = 8,
-  RETORT_INTERNAL = 9          /**< a bug in Retort */
+  RETORT_INTERNAL = 9 /**< a bug in Retort */
 } retort_status_code;
 
 /** The message of this thread's last failed call; "" if none has failed. Valid
@@ -92,10 +92,9 @@ retort_model_open(const char *path, const retort_model_options *options,
 
 /** Opens the artifact in `bytes`, which must stay until the model is closed
  *  (they are copied if they don't begin on a 64-byte boundary). */
-RETORT_API retort_status_code
-retort_model_open_memory(const void *bytes, size_t size,
-                         const retort_model_options *options,
-                         retort_model **model);
+RETORT_API retort_status_code retort_model_open_memory(
+    const void *bytes, size_t size, const retort_model_options *options,
+    retort_model **model);
 
 /** Gives up the caller's hold; memory is freed when the model's last session is
  *  closed. NULL is ignored. */
@@ -125,22 +124,25 @@ RETORT_API void retort_model_get_info(const retort_model *model,
 /** Text to token ids. With `special` not 0 the tokens that the model's
  *  post-processor adds (such as a begin-of-text token) are included. Special
  *  tokens spelled out in the text are always recognised. */
-RETORT_API retort_status_code
-retort_tokenize(const retort_model *model, const char *text, size_t text_length,
-                int32_t special, int32_t *ids, size_t capacity, size_t *length);
+RETORT_API retort_status_code retort_tokenize(const retort_model *model,
+                                              const char *text,
+                                              size_t text_length,
+                                              int32_t special, int32_t *ids,
+                                              size_t capacity, size_t *length);
 
 /** Token ids to text. Special tokens are left out unless `special` is not 0. */
-RETORT_API retort_status_code
-retort_detokenize(const retort_model *model, const int32_t *ids, size_t count,
-                  int32_t special, char *text, size_t capacity, size_t *length);
+RETORT_API retort_status_code retort_detokenize(const retort_model *model,
+                                                const int32_t *ids,
+                                                size_t count, int32_t special,
+                                                char *text, size_t capacity,
+                                                size_t *length);
 
-/** Renders a conversation with the model's chat template. `messages` is JSON: an
- *  array of {"role", "content"}. With `add_generation_prompt` not 0 the text
+/** Renders a conversation with the model's chat template. `messages` is JSON:
+ * an array of {"role", "content"}. With `add_generation_prompt` not 0 the text
  *  ends where the assistant's answer begins. */
-RETORT_API retort_status_code
-retort_chat_render(const retort_model *model, const char *messages,
-                   size_t messages_length, int32_t add_generation_prompt,
-                   char *text, size_t capacity, size_t *length);
+RETORT_API retort_status_code retort_chat_render(
+    const retort_model *model, const char *messages, size_t messages_length,
+    int32_t add_generation_prompt, char *text, size_t capacity, size_t *length);
 
 /*===-- Sessions ---------------------------------------------------------===*/
 
@@ -163,11 +165,12 @@ retort_session_open(retort_model *model, const retort_session_options *options,
 RETORT_API void retort_session_close(retort_session *session);
 
 /** Appends tokens to the context and computes the logits after the last one.
- *  RETORT_INVALID_ARGUMENT, with nothing fed, if there are none, an id is not in
- *  the vocabulary or they don't fit. After RETORT_CANCELLED
+ *  RETORT_INVALID_ARGUMENT, with nothing fed, if there are none, an id is not
+ * in the vocabulary or they don't fit. After RETORT_CANCELLED
  *  retort_session_position() tells how many the context holds. */
-RETORT_API retort_status_code
-retort_session_feed(retort_session *session, const int32_t *tokens, size_t count);
+RETORT_API retort_status_code retort_session_feed(retort_session *session,
+                                                  const int32_t *tokens,
+                                                  size_t count);
 
 /** Receives the logits [vocab_size] after token `index` of the feed. Not 0 ends
  *  the feed with RETORT_CANCELLED. */
@@ -175,23 +178,27 @@ typedef int (*retort_logits_fn)(void *user, size_t index, const float *logits,
                                 size_t vocab_size);
 
 /** Like retort_session_feed(), with the logits after every token, in order. */
-RETORT_API retort_status_code
-retort_session_feed_all(retort_session *session, const int32_t *tokens,
-                        size_t count, retort_logits_fn callback, void *user);
+RETORT_API retort_status_code retort_session_feed_all(retort_session *session,
+                                                      const int32_t *tokens,
+                                                      size_t count,
+                                                      retort_logits_fn callback,
+                                                      void *user);
 
-/** Copies the logits after the last token fed. `length` is set to vocab_size, or
- *  to 0 if there are none (nothing fed, or rewound since). */
-RETORT_API retort_status_code
-retort_session_logits(retort_session *session, float *logits, size_t capacity,
-                      size_t *length);
+/** Copies the logits after the last token fed. `length` is set to vocab_size,
+ * or to 0 if there are none (nothing fed, or rewound since). */
+RETORT_API retort_status_code retort_session_logits(retort_session *session,
+                                                    float *logits,
+                                                    size_t capacity,
+                                                    size_t *length);
 
 /** Tokens in the context. */
 RETORT_API uint32_t retort_session_position(retort_session *session);
 
 /** Copies the tokens in the context. */
-RETORT_API retort_status_code
-retort_session_tokens(retort_session *session, int32_t *tokens, size_t capacity,
-                      size_t *length);
+RETORT_API retort_status_code retort_session_tokens(retort_session *session,
+                                                    int32_t *tokens,
+                                                    size_t capacity,
+                                                    size_t *length);
 
 /** Positions that the context has. */
 RETORT_API uint32_t retort_session_context(retort_session *session);
@@ -221,18 +228,18 @@ typedef struct retort_sampling {
 RETORT_API void retort_sampling_defaults(const retort_model *model,
                                          retort_sampling *sampling);
 
-/** Replaces the session's sampler and restarts its random numbers. A new session
- *  has the model's defaults. */
-RETORT_API retort_status_code
-retort_session_set_sampling(retort_session *session,
-                            const retort_sampling *sampling);
+/** Replaces the session's sampler and restarts its random numbers. A new
+ * session has the model's defaults. */
+RETORT_API retort_status_code retort_session_set_sampling(
+    retort_session *session, const retort_sampling *sampling);
 
 /** Draws a token from the logits after the last token fed. It is not fed. */
 RETORT_API retort_status_code retort_session_sample(retort_session *session,
                                                     int32_t *token);
 
 /** 1 if the model ends its answers with this token. */
-RETORT_API int32_t retort_is_end_token(const retort_model *model, int32_t token);
+RETORT_API int32_t retort_is_end_token(const retort_model *model,
+                                       int32_t token);
 
 typedef enum retort_stop_reason {
   RETORT_STOP_END_TOKEN = 0,
@@ -269,20 +276,19 @@ typedef struct retort_generate_stats {
 typedef int (*retort_text_fn)(void *user, const char *text, size_t length,
                               int32_t token);
 
-/** Feeds the prompt, then samples and feeds until an end. With `count` 0 it goes
- *  on from the present logits. Being cancelled is a stop reason here, no error.
- *  `options`, `callback` and `stats` may be NULL. */
-RETORT_API retort_status_code
-retort_session_generate(retort_session *session, const int32_t *prompt,
-                        size_t count, const retort_generate_options *options,
-                        retort_text_fn callback, void *user,
-                        retort_generate_stats *stats);
+/** Feeds the prompt, then samples and feeds until an end. With `count` 0 it
+ * goes on from the present logits. Being cancelled is a stop reason here, no
+ * error. `options`, `callback` and `stats` may be NULL. */
+RETORT_API retort_status_code retort_session_generate(
+    retort_session *session, const int32_t *prompt, size_t count,
+    const retort_generate_options *options, retort_text_fn callback, void *user,
+    retort_generate_stats *stats);
 
 /*===-- Self test --------------------------------------------------------===*/
 
 typedef struct retort_selftest_result {
-  int32_t passed; /**< 1: same greedy token, and error at most 1e-3 */
-  int32_t greedy; /**< largest logit's token on this machine ... */
+  int32_t passed;          /**< 1: same greedy token, and error at most 1e-3 */
+  int32_t greedy;          /**< largest logit's token on this machine ... */
   int32_t expected_greedy; /**< ... and when the model was compiled */
   double relative_error;   /**< RMS of the logits' difference over their RMS */
 } retort_selftest_result;
@@ -290,9 +296,8 @@ typedef struct retort_selftest_result {
 /** Runs the prompt that was stored with its logits when the model was compiled,
  *  on `threads` threads (0: one per processor). RETORT_NOT_FOUND if the model
  *  holds none. */
-RETORT_API retort_status_code
-retort_model_selftest(retort_model *model, uint32_t threads,
-                      retort_selftest_result *result);
+RETORT_API retort_status_code retort_model_selftest(
+    retort_model *model, uint32_t threads, retort_selftest_result *result);
 
 #ifdef __cplusplus
 }

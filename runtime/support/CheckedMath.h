@@ -32,7 +32,8 @@ template <std::integral T> std::optional<T> checkedMul(T a, T b) {
 }
 
 /// The product of all dimensions; 1 for a scalar.
-template <std::integral T> std::optional<T> checkedProduct(std::span<const T> dims) {
+template <std::integral T>
+std::optional<T> checkedProduct(std::span<const T> dims) {
   T product = 1;
   for (T d : dims)
     if (__builtin_mul_overflow(product, d, &product))

@@ -70,9 +70,10 @@ Result<int> openRegular(const std::string &path, uint64_t &size) {
   }
   if (!S_ISREG(st.st_mode)) {
     ::close(fd);
-    return Status::error(Code::InvalidArgument,
-                         path + ": expected a regular file" +
-                             (S_ISDIR(st.st_mode) ? ", found a directory" : ""));
+    return Status::error(
+        Code::InvalidArgument,
+        path + ": expected a regular file" +
+            (S_ISDIR(st.st_mode) ? ", found a directory" : ""));
   }
   size = static_cast<uint64_t>(st.st_size);
   return fd;
@@ -126,10 +127,10 @@ Result<std::string> readFile(const std::string &path, size_t maxBytes) {
   RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, size));
   FdCloser closer{fd};
   if (size > maxBytes)
-    return Status::error(Code::InvalidData,
-                         path + ": expected at most " +
-                             std::to_string(maxBytes) + " bytes, found " +
-                             std::to_string(size));
+    return Status::error(Code::InvalidData, path + ": expected at most " +
+                                                std::to_string(maxBytes) +
+                                                " bytes, found " +
+                                                std::to_string(size));
   std::string out(size, '\0');
   size_t done = 0;
   while (done < size) {

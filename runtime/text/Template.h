@@ -31,7 +31,7 @@ namespace retort::text {
 
 /// What one rendering may use. Chats of thousands of messages stay far below.
 struct TemplateLimits {
-  uint64_t steps = 5'000'000; ///< less than a second
+  uint64_t steps = 5'000'000;    ///< less than a second
   size_t outputBytes = 32 << 20; ///< of the output, and of any string
   int depth = 400;               ///< nested calls, blocks and expressions
 };

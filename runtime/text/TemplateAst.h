@@ -41,6 +41,9 @@ struct Token {
   double number = 0;
 };
 
+/// How messages call a token.
+std::string describe(const Token &token);
+
 /// Splits a template into tokens, with `trim_blocks` and `lstrip_blocks` on,
 /// as Hugging Face sets them.
 Result<std::vector<Token>> tokenizeTemplate(std::string_view source);

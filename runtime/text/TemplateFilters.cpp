@@ -12,6 +12,7 @@
 #include <bit>
 #include <charconv>
 #include <cmath>
+#include <list>
 
 namespace retort::text::jinja {
 namespace {
@@ -87,12 +88,18 @@ Status sortPairs(Budget &budget, std::vector<std::pair<Value, Value>> &pairs,
       return typeError(std::string("values of types '") +
                        pairs[i - 1].first.typeName() + "' and '" +
                        pairs[i].first.typeName() + "' have no order");
-  std::stable_sort(pairs.begin(), pairs.end(),
-                   [&](const auto &a, const auto &b) {
-                     const Value &x = reverse ? b.first : a.first;
-                     const Value &y = reverse ? a.first : b.first;
-                     return lessThan(x, y).value_or(false);
-                   });
+  // A list's sort keeps the order of equal keys, and stays within its bounds
+  // even where nested values have no consistent order.
+  std::list<std::pair<Value, Value>> sorted(
+      std::make_move_iterator(pairs.begin()),
+      std::make_move_iterator(pairs.end()));
+  sorted.sort([&](const auto &a, const auto &b) {
+    const Value &x = reverse ? b.first : a.first;
+    const Value &y = reverse ? a.first : b.first;
+    return lessThan(x, y).value_or(false);
+  });
+  pairs.assign(std::make_move_iterator(sorted.begin()),
+               std::make_move_iterator(sorted.end()));
   return Status::ok();
 }
 

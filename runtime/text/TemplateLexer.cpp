@@ -404,6 +404,30 @@ private:
 
 } // namespace
 
+std::string describe(const Token &token) {
+  switch (token.kind) {
+  case Token::End:
+    return "the end of the template";
+  case Token::Text:
+    return "text";
+  case Token::PrintBegin:
+    return "'{{'";
+  case Token::PrintEnd:
+    return "'}}'";
+  case Token::BlockBegin:
+    return "'{%'";
+  case Token::BlockEnd:
+    return "'%}'";
+  case Token::String:
+    return "a string";
+  case Token::Integer:
+  case Token::Float:
+    return "a number";
+  default:
+    return "'" + token.text + "'";
+  }
+}
+
 Result<std::vector<Token>> tokenizeTemplate(std::string_view source) {
   RETORT_RETURN_IF_ERROR(validateUtf8(source, "chat template"));
   return Lexer(unifyLines(source)).run();

@@ -54,29 +54,6 @@ private:
     next();
     return true;
   }
-  static std::string describe(const Token &token) {
-    switch (token.kind) {
-    case Token::End:
-      return "the end of the template";
-    case Token::Text:
-      return "text";
-    case Token::PrintBegin:
-      return "'{{'";
-    case Token::PrintEnd:
-      return "'}}'";
-    case Token::BlockBegin:
-      return "'{%'";
-    case Token::BlockEnd:
-      return "'%}'";
-    case Token::String:
-      return "a string";
-    case Token::Integer:
-    case Token::Float:
-      return "a number";
-    default:
-      return "'" + token.text + "'";
-    }
-  }
   Status bad(const std::string &message) const {
     return Status::error(Code::InvalidData, "line " +
                                                 std::to_string(current().line) +

@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <cstring>
+#include <list>
 
 namespace retort::text::jinja {
 namespace {
@@ -395,11 +395,13 @@ Status appendJson(std::string &out, const Value &value, const JsonStyle &style,
     out += ']';
   } else if (value.isDict()) {
     auto items = value.asDict().items;
-    if (style.sortKeys)
-      std::stable_sort(items.begin(), items.end(),
-                       [](const auto &a, const auto &b) {
-                         return lessThan(a.first, b.first).value_or(false);
-                       });
+    if (style.sortKeys) {
+      std::list<std::pair<Value, Value>> sorted(items.begin(), items.end());
+      sorted.sort([](const auto &a, const auto &b) {
+        return lessThan(a.first, b.first).value_or(false);
+      });
+      items.assign(sorted.begin(), sorted.end());
+    }
     out += '{';
     for (size_t i = 0; i < items.size(); ++i) {
       out += i ? style.itemSeparator : "";

@@ -98,12 +98,15 @@ Status compile(CompileFlags &flags) {
     RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
   }
   std::atomic<bool> cancel{false};
-  CancelScope scope([](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
-                    &cancel);
+  CancelScope scope(
+      [](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
+      &cancel);
   options.cancel = &cancel;
   Progress progress(stderr);
   options.progress = [&](const std::string &step, uint64_t done,
-                         uint64_t total) { progress.update(step, done, total); };
+                         uint64_t total) {
+    progress.update(step, done, total);
+  };
   options.note = [&](const std::string &note) {
     progress.line("note: " + note);
   };
@@ -120,8 +123,9 @@ Status compile(CompileFlags &flags) {
 Action addCompileCommand(CLI::App &command) {
   auto flags = std::make_shared<CompileFlags>();
   CompileOptions &o = flags->options;
-  command.add_option("checkpoint", o.checkpoint,
-                     "directory in Hugging Face layout")
+  command
+      .add_option("checkpoint", o.checkpoint,
+                  "directory in Hugging Face layout")
       ->required();
   command.add_option("-o,--output", o.output, "file to write")->required();
   command

@@ -35,7 +35,8 @@ void Progress::update(const std::string &newStep, uint64_t done,
     double rate = static_cast<double>(done) / seconds;
     std::snprintf(text, sizeof(text),
                   "%s: %.0f%% of %.1f MB, %.0f MB/s, %.0f s left", step.c_str(),
-                  100.0 * static_cast<double>(done) / static_cast<double>(total),
+                  100.0 * static_cast<double>(done) /
+                      static_cast<double>(total),
                   static_cast<double>(total) / 1e6, rate / 1e6,
                   static_cast<double>(total - done) / rate);
   } else {

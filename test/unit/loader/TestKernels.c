@@ -12,10 +12,16 @@
  */
 #include "runtime/abi/Kernel.h"
 
-enum { Vocab = 260, VocabStride = 264, Hidden = 16, TokensPerTile = 3,
-       RowsPerTile = 32 };
+enum {
+  Vocab = 260,
+  VocabStride = 264,
+  Hidden = 16,
+  TokensPerTile = 3,
+  RowsPerTile = 32
+};
 
-/* args: tokens, hidden, table [Vocab, Hidden]; a tile is TokensPerTile tokens */
+/* args: tokens, hidden, table [Vocab, Hidden]; a tile is TokensPerTile tokens
+ */
 void test_embed(void *const *args, const retort_kernel_scalars *s,
                 void *scratch, int64_t tile) {
   const int32_t *tokens = args[0];

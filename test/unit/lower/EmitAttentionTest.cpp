@@ -186,13 +186,13 @@ protected:
 };
 
 TEST_F(EmitAttentionTest, OneTokenOfAnyGroupSize) {
-  for (int64_t group : {1, 2, 3, 5, 6, 7, 8, 12, 16})
+  for (int64_t group : {1, 2, 3, 5, 7, 12, 16})
     check({64, 2 * group, 2}, true,
           {{1, 0}, {1, 15}, {1, 63}, {1, 64}, {1, 700}});
 }
 
 TEST_F(EmitAttentionTest, OneTokenOfAnyHeadSize) {
-  for (int64_t headDim : {16, 48, 80, 96, 128, 192, 256})
+  for (int64_t headDim : {16, 80, 96, 128, 256})
     check({headDim, 4, 2}, true, {{1, 0}, {1, 77}, {1, 320}});
 }
 
@@ -207,7 +207,7 @@ TEST_F(EmitAttentionTest, ManyTokensOfAnyGroupSize) {
 }
 
 TEST_F(EmitAttentionTest, ManyTokensOfAnyHeadSize) {
-  for (int64_t headDim : {16, 48, 80, 96, 128, 192, 256})
+  for (int64_t headDim : {16, 80, 96, 128, 256})
     check({headDim, 6, 2}, false, {{1, 5}, {4, 63}, {33, 0}, {100, 300}});
 }
 
@@ -240,6 +240,7 @@ TEST_F(EmitAttentionTest, LargeScores) {
   }
 }
 
+// The order of a row's sums is that of the positions, whatever the tile.
 TEST_F(EmitAttentionTest, ResultsDoNotDependOnTheChunk) {
   Shape shape{64, 14, 2};
   auto one = CompiledKernel::compile(shape.entry(true), *target);
@@ -263,7 +264,7 @@ TEST_F(EmitAttentionTest, ResultsDoNotDependOnTheChunk) {
                {tokens, first, 0});
     }
     for (int64_t i = 0; i < 150 * shape.stride(); ++i)
-      ASSERT_NEAR(whole.results.as<float>()[i], expected.as<float>()[i], 1e-6)
+      ASSERT_EQ(whole.results.as<float>()[i], expected.as<float>()[i])
           << "chunks of " << chunk << ", element " << i;
   }
 }
@@ -289,7 +290,7 @@ TEST_F(EmitAttentionTest, CompilesForEveryTarget) {
           CompiledKernel::compile(Shape{80, 14, 2}.entry(one), target);
       // Loading needs this machine's architecture, compiling does not.
       if (!kernel)
-        EXPECT_NE(kernel.status().code(), Code::Unsupported)
+        EXPECT_EQ(kernel.status().code(), Code::InvalidData)
             << target.name.str() << ": " << kernel.status().message();
     }
 }
@@ -308,7 +309,8 @@ TEST_F(EmitAttentionTest, TheFutureIsNotSeen) {
   problem.run(*kernel);
   for (size_t i = 0; i < before.size(); ++i)
     ASSERT_EQ(problem.results.as<float>()[i], before[i]) << i;
-  EXPECT_GT(problem.worstError(90), -1.0);
+  // The tokens from there on do see it.
+  EXPECT_LT(problem.worstError(90), 1e-3);
 }
 
 } // namespace

@@ -112,7 +112,9 @@ TEST(TemplateErrors, BoundsHoldQuickly) {
 }
 
 TEST(TemplateErrors, DeepSyntaxIsRefused) {
-  EXPECT_THAT(errorOf("{{ " + std::string(100'000, '(') + std::string(100'000, ')') + "}}"), HasSubstr("deep"));
+  EXPECT_THAT(errorOf("{{ " + std::string(100'000, '(') +
+                      std::string(100'000, ')') + "}}"),
+              HasSubstr("deep"));
   EXPECT_THAT(errorOf("{{ " + std::string(100'000, '-') + "1 }}"),
               HasSubstr("deep"));
   std::string dots = "{{ a", nots = "{{ ", blocks;

@@ -166,6 +166,9 @@ TEST(Template, Filters) {
       {"{{ [1,2,3]|reject('odd')|list }} {{ [3,1]|sort }} {{ [1,1]|unique|list "
        "}}",
        "[2] [1, 3] [1]"},
+      {"{{ ['b1','B0','a']|sort }} {{ [2,1,3]|sort(reverse=true) }}",
+       "['a', 'B0', 'b1'] [3, 2, 1]"},
+      {"{{ {'b': 1, 'a': 2}|tojson(sort_keys=true) }}", "{\"a\": 2, \"b\": 1}"},
       {"{{ {'b': 1, 'a': 2}|dictsort }}", "[('a', 2), ('b', 1)]"},
       {"{{ x|default('d') }} {{ ''|default('d', true) }}", "d d"},
       {"{{ 'hello world'|title }} {{ 'aB'|capitalize }}", "Hello World Ab"},
