@@ -20,6 +20,7 @@
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Model/Model.h"
 #include "dialects/Program/Program.h"
+#include "runtime/api/ModelText.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -60,6 +61,7 @@ public:
     for (const std::string &note : source->notes())
       tell(note);
     RETORT_RETURN_IF_ERROR(checkContext());
+    RETORT_RETURN_IF_ERROR(checkTexts());
 
     auto compileStart = std::chrono::steady_clock::now();
     step("compiling");
@@ -78,6 +80,7 @@ public:
 private:
   Status checkOptions();
   Status checkContext();
+  Status checkTexts();
   Status buildModule();
   Status markZeroPoints();
   Status runStage(Stage stage);
@@ -168,6 +171,22 @@ Status Compiler::checkContext() {
         Code::InvalidArgument,
         "--max-context: expected 1 to " + std::to_string(trained) +
             " (max_position_embeddings), found " + std::to_string(maxContext));
+  return Status::ok();
+}
+
+/// What the runtime would refuse is refused before hours of packing.
+Status Compiler::checkTexts() {
+  if (source->tokenizerText()) {
+    Result<ModelText> text = ModelText::readDirectory(options.checkpoint);
+    if (!text.isOk())
+      return text.takeStatus();
+  }
+  if (const auto &json = source->generationConfigText()) {
+    auto defaults = parseGenerationConfig(
+        *json, static_cast<uint32_t>(source->config().vocabSize));
+    if (!defaults.isOk())
+      return defaults.takeStatus().withContext("generation_config.json");
+  }
   return Status::ok();
 }
 

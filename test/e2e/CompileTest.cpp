@@ -175,17 +175,22 @@ TEST_F(BadCheckpoint, BrokenTokenizer) {
   }
 }
 
-TEST_F(BadCheckpoint, BrokenChatTemplate) {
+TEST_F(BadCheckpoint, BrokenChatTemplateMattersWhereItIsUsed) {
   std::filesystem::copy(source("examples/arithmetic/student"), checkpoint);
   json config = json::parse(readFile(file("tokenizer_config.json")));
   config["chat_template"] = "{% for m in messages %}{{ m.content }}";
   writeText(file("tokenizer_config.json"), config.dump());
-  expectError({"chat_template"});
+  compileCheckpoint(checkpoint, output);
+  EXPECT_TRUE(isError(runRetort({"run", output, "-p", "1+1", "--temp", "0"}), 1,
+                      {"chat template"}));
+  EXPECT_TRUE(succeeded(runRetort(
+      {"run", output, "-p", "1+1", "--raw", "--temp", "0", "-n", "2"})));
 }
 
 TEST_F(BadCheckpoint, BrokenGenerationConfig) {
   std::filesystem::copy(source("examples/arithmetic/student"), checkpoint);
-  writeText(file("generation_config.json"), R"({"temperature": "warm"})");
+  writeText(file("generation_config.json"),
+            R"({"do_sample": true, "temperature": "warm"})");
   expectError({"generation_config.json", "temperature"});
 }
 
