@@ -17,16 +17,19 @@ def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
     `#encoding.packed`. With `weights=keep` that is the type the checkpoint stores.
     Vectors (norms, biases) stay as they are: packing makes them f32.
 
+    With int4, the embedding and the output matrix become int8 of the same group
+    size: every token meets their errors at full size.
+
     A weight marked `model.zero_points` gets zero points with int4; the driver
     marks those whose sampled groups gain from them.
 
     Before, with `weights=int4 group-size=32`:
     ```
-    model.weight @lm_head.weight : tensor<512x128xbf16>
+    model.weight @model.layers.0.mlp.up_proj.weight : tensor<512x128xbf16>
     ```
     After:
     ```
-    model.weight @lm_head.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
+    model.weight @model.layers.0.mlp.up_proj.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
     ```
   }];
   let dependentDialects = ["::retort::encoding::EncodingDialect"];

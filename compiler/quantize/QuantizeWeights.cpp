@@ -10,6 +10,7 @@
 #include "dialects/Encoding/Encoding.h"
 #include "dialects/Model/Model.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/StringSwitch.h"
 
@@ -41,17 +42,28 @@ struct QuantizeWeightsPass
       return signalPassFailure();
     SymbolTable symbols(getOperation());
     llvm::SetVector<Operation *> matrices;
+    llvm::SmallPtrSet<Operation *, 2> outer;
     getOperation().walk([&](Operation *op) {
       FlatSymbolRefAttr name;
-      if (auto linear = dyn_cast<model::LinearOp>(op))
+      bool isOuter = false;
+      if (auto linear = dyn_cast<model::LinearOp>(op)) {
         name = linear.getWeightAttr();
-      else if (auto embedding = dyn_cast<model::EmbeddingOp>(op))
+        isOuter = llvm::any_of(op->getUsers(), [](Operation *user) {
+          return isa<func::ReturnOp>(user);
+        });
+      } else if (auto embedding = dyn_cast<model::EmbeddingOp>(op)) {
         name = embedding.getWeightAttr();
-      if (name)
-        matrices.insert(symbols.lookup(name.getValue()));
+        isOuter = true;
+      }
+      if (!name)
+        return;
+      Operation *weight = symbols.lookup(name.getValue());
+      matrices.insert(weight);
+      if (isOuter)
+        outer.insert(weight);
     });
     for (Operation *op : matrices)
-      if (failed(encode(cast<model::WeightOp>(op))))
+      if (failed(encode(cast<model::WeightOp>(op), outer.contains(op))))
         return signalPassFailure();
   }
 
@@ -74,7 +86,7 @@ struct QuantizeWeightsPass
     return success();
   }
 
-  LogicalResult encode(model::WeightOp weight) {
+  LogicalResult encode(model::WeightOp weight, bool isOuter) {
     auto type = cast<RankedTensorType>(weight.getType());
     if (encoding::getPackedEncoding(type))
       return success();
@@ -88,6 +100,10 @@ struct QuantizeWeightsPass
                               "bf16), found ")
              << type.getElementType();
     }
+    // Every token meets the errors of these two at full size, so they keep 8
+    // bits, as the usual 4-bit mixes of other engines do.
+    if (isOuter && result.kind == EncodingKind::Int4)
+      result.kind = EncodingKind::Int8;
     if (result.isInteger())
       result.groupSize = groupSize;
     result.zeroPoints =

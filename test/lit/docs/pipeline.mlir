@@ -31,7 +31,7 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // doc: end
 
 // doc: quantize
-// QUANTIZE: model.weight @embed.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
+// QUANTIZE: model.weight @embed.weight : tensor<512x128xf32, #encoding.packed<int8, 32>>
 // QUANTIZE-NEXT: model.weight @norm.weight : tensor<128xbf16>
 // QUANTIZE-NEXT: model.weight @gate.weight : tensor<256x128xf32, #encoding.packed<int4, 32>>
 // QUANTIZE-NEXT: model.weight @up.weight : tensor<256x128xf32, #encoding.packed<int4, 32>>
@@ -45,8 +45,8 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 
 // doc: fuse
 // FUSE: func.func @body(%arg0: tensor<?xi32>) -> tensor<?x128xf32> {
-// FUSE-NEXT:   %0 = kernel.load_weight @packed.embed.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
-// FUSE-NEXT:   %1 = kernel.embed %arg0, %0 {kernel.label = "embed"} : (tensor<?xi32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x128xf32>
+// FUSE-NEXT:   %0 = kernel.load_weight @packed.embed.weight : tensor<512x128xf32, #encoding.packed<int8, 32>>
+// FUSE-NEXT:   %1 = kernel.embed %arg0, %0 {kernel.label = "embed"} : (tensor<?xi32>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x128xf32>
 // FUSE-NEXT:   %2 = kernel.load_weight @packed.norm.weight : tensor<128xf32>
 // FUSE-NEXT:   %3 = kernel.rms_norm %1, %2 eps 1.000000e-03 {kernel.label = "rms_norm", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
 // FUSE-NEXT:   %4 = kernel.load_weight @packed.layers.0.gate_up : tensor<512x128xf32, #encoding.packed<int4, 32>>
@@ -61,8 +61,8 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // FUSE: func.func @head(%arg0: tensor<?x128xf32>) -> tensor<?x512xf32> {
 // FUSE-NEXT:   %0 = kernel.load_weight @packed.final.weight : tensor<128xf32>
 // FUSE-NEXT:   %1 = kernel.rms_norm %arg0, %0 eps 1.000000e-03 from_first_row {kernel.label = "rms_norm"} : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
-// FUSE-NEXT:   %2 = kernel.load_weight @packed.embed.weight : tensor<512x128xf32, #encoding.packed<int4, 32>>
-// FUSE-NEXT:   %3 = kernel.linear %1, %2 {kernel.label = "linear head"} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x512xf32>
+// FUSE-NEXT:   %2 = kernel.load_weight @packed.embed.weight : tensor<512x128xf32, #encoding.packed<int8, 32>>
+// FUSE-NEXT:   %3 = kernel.linear %1, %2 {kernel.label = "linear head"} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x512xf32>
 // FUSE-NEXT:   return %3 : tensor<?x512xf32>
 // FUSE-NEXT: }
 // doc: end
@@ -77,11 +77,11 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // ...
 // PLAN: program.phase @head_one head tokens(1, 1) {
 // PLAN-NEXT:   program.launch @rms_norm_2_one [@hidden, @packed.final.weight, @fixed_1] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 1024 flops_per_token 512
-// PLAN-NEXT:   program.launch @linear_4_one [@fixed_1, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 36864 bytes_per_token 2560 flops_per_token 131072
+// PLAN-NEXT:   program.launch @linear_4_one [@fixed_1, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2560 flops_per_token 131072
 // PLAN-NEXT: }
 // ...
 // PLAN: kernel.entry @linear_4_one tokens(one) {
-// PLAN-NEXT: ^bb0(%arg0: tensor<?x128xf32>, %arg1: tensor<512x128xf32, #encoding.packed<int4, 32>>):
-// PLAN-NEXT:   %0 = kernel.linear %arg0, %arg1 : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x512xf32>
+// PLAN-NEXT: ^bb0(%arg0: tensor<?x128xf32>, %arg1: tensor<512x128xf32, #encoding.packed<int8, 32>>):
+// PLAN-NEXT:   %0 = kernel.linear %arg0, %arg1 : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x512xf32>
 // PLAN-NEXT: }
 // doc: end
