@@ -29,8 +29,8 @@ struct BufferPlan {
 /// Plans a function of launches: arguments and results of launches that are
 /// activations get buffers, caches and weights don't. A linear's result takes
 /// its residual's buffer if the residual is used for the last time there.
-/// Arguments keep their buffers to themselves until their last use; the buffers
-/// of returned values stay alive to the end.
+/// Buffers of arguments hold nothing else: `head` runs several times over one
+/// result of `body`. The buffers of returned values stay alive to the end.
 BufferPlan planBuffers(mlir::func::FuncOp func);
 
 } // namespace retort
