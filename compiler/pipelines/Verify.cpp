@@ -58,6 +58,25 @@ std::span<const std::byte> weightsSection(const Artifact &artifact) {
   return {};
 }
 
+/// Keeps the mapped weights from staying resident: after so many bytes of reads
+/// all pages are given back, so that `--max-ram` holds for any model.
+class ResidentWeights {
+public:
+  explicit ResidentWeights(std::span<const std::byte> section)
+      : section(section) {}
+  /// Thread-safe.
+  void read(uint64_t bytes) {
+    uint64_t before = touched.fetch_add(bytes, std::memory_order_relaxed);
+    if (before / kLimit != (before + bytes) / kLimit)
+      dropResidentPages(section);
+  }
+
+private:
+  static constexpr uint64_t kLimit = uint64_t(64) << 20;
+  std::span<const std::byte> section;
+  std::atomic<uint64_t> touched{0};
+};
+
 /// Tokens go through the artifact's code; hidden states after each layer and
 /// all logits come out.
 struct CompiledOutput {
@@ -67,6 +86,7 @@ struct CompiledOutput {
 
 Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
                                    std::span<const int32_t> tokens,
+                                   ResidentWeights &resident,
                                    const ExamineOptions &options) {
   RETORT_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
                           Model::load(std::move(artifact)));
@@ -79,6 +99,7 @@ Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
   session.threads = static_cast<unsigned>(options.threads);
   // The result of a layer's last launch is the layer's output.
   session.observer = [&](const LaunchEvent &event) {
+    resident.read(event.launch.weight_bytes());
     int layer = event.launch.layer();
     if (layer < 0 || event.rowBytes < info.hidden_size() * sizeof(float) ||
         event.launch.label()->string_view() != "linear down")
@@ -151,6 +172,7 @@ Result<Examination> examineArtifact(const std::string &path,
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(path, open));
   RETORT_ASSIGN_OR_RETURN(PackedView view,
                           PackedView::create(specs, weightsSection(*artifact)));
+  ResidentWeights resident(weightsSection(*artifact));
 
   ReferenceOptions packed;
   packed.threads = options.threads;
@@ -159,6 +181,8 @@ Result<Examination> examineArtifact(const std::string &path,
                        int64_t firstRow, int64_t numRows,
                        std::span<float> out) {
     int64_t cols = use == WeightUse::Vector ? 1 : tensor.shape[1];
+    // No encoding takes more than f32.
+    resident.read(static_cast<uint64_t>(numRows * cols) * sizeof(float));
     if (view.read(tensor.name, firstRow, numRows, cols, out,
                   use == WeightUse::Projection))
       return Status::ok();
@@ -191,7 +215,7 @@ Result<Examination> examineArtifact(const std::string &path,
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput original,
                           runReference(source, tokens, plain));
   RETORT_ASSIGN_OR_RETURN(CompiledOutput compiled,
-                          runCompiled(artifact, tokens, options));
+                          runCompiled(artifact, tokens, resident, options));
   RETORT_ASSIGN_OR_RETURN(
       result.verify,
       compare(compiled, expected, original, count, config.hiddenSize, vocab));

@@ -112,14 +112,17 @@ MappedFile::~MappedFile() {
 }
 
 void MappedFile::dropResident(size_t offset, size_t size) const {
-  if (!data || offset >= length)
-    return;
-  size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
-  size_t begin = (offset + page - 1) / page * page;
-  size_t end = std::min(length, offset + size) / page * page;
+  if (data && offset < length)
+    dropResidentPages({data + offset, std::min(size, length - offset)});
+}
+
+void dropResidentPages(std::span<const std::byte> bytes) {
+  auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  auto first = reinterpret_cast<uintptr_t>(bytes.data());
+  uintptr_t begin = (first + page - 1) / page * page;
+  uintptr_t end = (first + bytes.size()) / page * page;
   if (begin < end)
-    ::madvise(const_cast<std::byte *>(data) + begin, end - begin,
-              MADV_DONTNEED);
+    ::madvise(reinterpret_cast<void *>(begin), end - begin, MADV_DONTNEED);
 }
 
 Result<std::string> readFile(const std::string &path, size_t maxBytes) {

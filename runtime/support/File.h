@@ -47,6 +47,10 @@ private:
   size_t length = 0;
 };
 
+/// Tells the system that the whole pages within `bytes` of a file mapping won't
+/// be needed soon; reading them again is slower and gives the same bytes.
+void dropResidentPages(std::span<const std::byte> bytes);
+
 /// Reads a whole file of at most `maxBytes`; larger files are an error.
 Result<std::string> readFile(const std::string &path, size_t maxBytes);
 
