@@ -50,7 +50,7 @@ struct PlanProgramPass : impl::PlanProgramPassBase<PlanProgramPass> {
     createPhases(b, head, program::PhaseKind::Head, headTokens);
     body.erase();
     head.erase();
-    numEntries += entries.size();
+    numEntries += entryOf.size();
   }
 
 private:
@@ -84,7 +84,6 @@ private:
   /// The buffer of each activation, by value.
   llvm::DenseMap<Value, FlatSymbolRefAttr> buffers;
   /// Entries by what makes a kernel: op, attributes, types, token class.
-  std::vector<std::pair<kernel::EntryOp, std::string>> entries;
   llvm::StringMap<FlatSymbolRefAttr> entryOf;
   llvm::StringMap<int> entriesOfKind;
   llvm::StringMap<FlatSymbolRefAttr> caches;
@@ -180,7 +179,6 @@ FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
   clone->setOperands(block.getArguments());
   clone->removeDiscardableAttr(kLayerAttr);
   clone->removeDiscardableAttr(kLabelAttr);
-  entries.push_back({entry, key});
   symbol = FlatSymbolRefAttr::get(&getContext(), name);
   return symbol;
 }

@@ -261,15 +261,31 @@ private:
     return Status::ok();
   }
 
-  Status readNormalizer(const Json &json, const std::string &where, int depth) {
+  /// A normalizer, post-processor or decoder with its `type`.
+  struct Component {
+    FieldReader fields;
+    std::string type;
+  };
+
+  /// Nothing if the component is null, i.e. absent.
+  static Result<std::optional<Component>>
+  openComponent(const Json &json, const std::string &where, int depth) {
     if (json.is_null())
-      return Status::ok();
+      return std::optional<Component>();
     if (depth > kMaxNesting)
       return Status::error(Code::Unsupported,
                            where + ": sequences nested too deeply");
     RETORT_ASSIGN_OR_RETURN(FieldReader fields,
                             FieldReader::create(json, where));
     RETORT_ASSIGN_OR_RETURN(std::string type, fields.requireString("type"));
+    return std::optional<Component>({std::move(fields), std::move(type)});
+  }
+
+  Status readNormalizer(const Json &json, const std::string &where, int depth) {
+    RETORT_ASSIGN_OR_RETURN(auto component, openComponent(json, where, depth));
+    if (!component)
+      return Status::ok();
+    const auto &[fields, type] = *component;
     constexpr std::pair<std::string_view, NormalForm> kForms[] = {
         {"NFC", NormalForm::NFC},
         {"NFD", NormalForm::NFD},
@@ -371,14 +387,10 @@ private:
 
   Status readPostProcessor(const Json &json, const std::string &where,
                            int depth) {
-    if (json.is_null())
+    RETORT_ASSIGN_OR_RETURN(auto component, openComponent(json, where, depth));
+    if (!component)
       return Status::ok();
-    if (depth > kMaxNesting)
-      return Status::error(Code::Unsupported,
-                           where + ": sequences nested too deeply");
-    RETORT_ASSIGN_OR_RETURN(FieldReader fields,
-                            FieldReader::create(json, where));
-    RETORT_ASSIGN_OR_RETURN(std::string type, fields.requireString("type"));
+    const auto &[fields, type] = *component;
     if (type == "ByteLevel")
       return Status::ok(); // changes offsets alone
     if (type == "TemplateProcessing")
@@ -466,14 +478,10 @@ private:
 
   Status readDecoder(const Json &json, const std::string &where, int depth,
                      int &byteLevels) {
-    if (json.is_null())
+    RETORT_ASSIGN_OR_RETURN(auto component, openComponent(json, where, depth));
+    if (!component)
       return Status::ok();
-    if (depth > kMaxNesting)
-      return Status::error(Code::Unsupported,
-                           where + ": sequences nested too deeply");
-    RETORT_ASSIGN_OR_RETURN(FieldReader fields,
-                            FieldReader::create(json, where));
-    RETORT_ASSIGN_OR_RETURN(std::string type, fields.requireString("type"));
+    const auto &[fields, type] = *component;
     if (type == "ByteLevel") {
       ++byteLevels;
       return Status::ok();
