@@ -12,6 +12,8 @@ target_include_directories(retort_mlir SYSTEM INTERFACE ${LLVM_INCLUDE_DIRS} ${M
 target_compile_definitions(retort_mlir INTERFACE ${LLVM_DEFINITIONS_LIST})
 # Debian's LLVM is built without RTTI; classes derived from its types must be too.
 target_compile_options(retort_mlir INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fno-rtti>)
+target_compile_options(retort_mlir INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-include ${CMAKE_SOURCE_DIR}/cmake/LLVMStatistics.h>")
 target_link_libraries(retort_mlir INTERFACE MLIR LLVM)
 # mlir_tablegen looks for upstream's .td files in the directory's include path.
 include_directories(SYSTEM ${LLVM_INCLUDE_DIRS} ${MLIR_INCLUDE_DIRS})

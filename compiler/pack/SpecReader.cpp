@@ -24,10 +24,11 @@ Status invalid(const std::string &message) {
   return Status::error(Code::InvalidArgument, message);
 }
 
-/// "[first, first + count)".
+/// "[first, first + count)", for untrusted numbers.
 std::string formatRange(int64_t first, int64_t count) {
-  return "[" + std::to_string(first) + ", " + std::to_string(first + count) +
-         ")";
+  std::optional<int64_t> end = checkedAdd(first, count);
+  return "[" + std::to_string(first) + ", " +
+         (end ? std::to_string(*end) : "2^63 or more") + ")";
 }
 
 /// Whether [first, first + count) lies in [0, size), for untrusted numbers.
