@@ -63,6 +63,15 @@ Attribute WeightBuilder::rowRun(StringRef tensor, int64_t src, int64_t count,
                          b.getI64IntegerAttr(count), b.getI64IntegerAttr(dst)});
 }
 
+Attribute WeightBuilder::alternatingRun(StringRef tensor, int64_t count,
+                                        int64_t strip) {
+  return b.getArrayAttr({b.getStringAttr(tensor), b.getI64IntegerAttr(0),
+                         b.getI64IntegerAttr(count),
+                         b.getI64IntegerAttr(strip * kStripRows),
+                         b.getI64IntegerAttr(2 * kStripRows),
+                         b.getI64IntegerAttr(0), b.getI64IntegerAttr(0)});
+}
+
 Attribute WeightBuilder::colRun(int64_t src, int64_t count, int64_t dst) {
   return b.getI64ArrayAttr({src, count, dst});
 }
@@ -155,30 +164,23 @@ FailureOr<Value> WeightBuilder::interleaved(Operation *user, StringRef name,
     return failure();
   auto type = cast<RankedTensorType>((*find(user, first)).getType());
   int64_t size = type.getDimSize(0), cols = type.getDimSize(1);
-  SmallVector<Attribute> rowRuns;
-  for (int64_t row = 0; row < size; row += kStripRows) {
-    int64_t count = std::min(kStripRows, size - row);
-    rowRuns.push_back(rowRun(first, row, count, 2 * row));
-    rowRuns.push_back(rowRun(second, row, count, 2 * row + kStripRows));
-  }
-  return define(name,
-                matrixType(2 * roundUp(size, kStripRows), cols, *encoding),
-                rowRuns, {colRun(0, cols, 0)});
+  return define(
+      name, matrixType(2 * roundUp(size, kStripRows), cols, *encoding),
+      {alternatingRun(first, size, 0), alternatingRun(second, size, 1)},
+      {colRun(0, cols, 0)});
 }
 
 FailureOr<Value> WeightBuilder::interleavedBias(Operation *user, StringRef name,
                                                 int64_t size, StringRef first,
                                                 StringRef second) {
   SmallVector<Attribute> runs;
-  for (auto [tensor, shift] :
-       {std::pair<StringRef, int64_t>(first, 0), {second, kStripRows}}) {
+  for (auto [tensor, strip] :
+       {std::pair<StringRef, int64_t>(first, 0), {second, 1}}) {
     if (tensor.empty())
       continue;
     if (failed(find(user, tensor)))
       return failure();
-    for (int64_t row = 0; row < size; row += kStripRows)
-      runs.push_back(rowRun(tensor, row, std::min(kStripRows, size - row),
-                            2 * row + shift));
+    runs.push_back(alternatingRun(tensor, size, strip));
   }
   auto type =
       RankedTensorType::get({2 * roundUp(size, kStripRows)}, b.getF32Type());

@@ -82,6 +82,9 @@ private:
   jointEncoding(mlir::Operation *user, llvm::ArrayRef<llvm::StringRef> tensors);
   mlir::Attribute rowRun(llvm::StringRef tensor, int64_t src, int64_t count,
                          int64_t dst);
+  /// All rows of a tensor in every second strip, from strip `strip` on.
+  mlir::Attribute alternatingRun(llvm::StringRef tensor, int64_t count,
+                                 int64_t strip);
   mlir::Attribute colRun(int64_t src, int64_t count, int64_t dst);
   /// Defines the symbol unless it exists, and loads it.
   mlir::Value define(llvm::StringRef name, mlir::RankedTensorType type,

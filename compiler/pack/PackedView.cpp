@@ -28,9 +28,16 @@ Result<PackedView> PackedView::create(std::span<const WeightSpec> specs,
   size_t offset = 0;
   for (const WeightSpec &spec : specs) {
     auto size = static_cast<size_t>(spec.bytes());
-    for (const RowRun &run : spec.rowRuns)
-      view.byTensor[run.tensor].push_back({&spec, section.subspan(offset, size),
-                                           run.srcRow, run.rows, run.dstRow});
+    std::span<const std::byte> bytes = section.subspan(offset, size);
+    for (const RowRun &run : spec.rowRuns) {
+      std::vector<Run> &runs = view.byTensor[run.tensor];
+      if (!run.transposed)
+        runs.push_back({&spec, &run, nullptr, bytes, run.srcRow, run.rows});
+      else
+        for (const ColRun &cols : spec.colRuns)
+          runs.push_back({&spec, &run, &cols, bytes, cols.srcCol + run.colShift,
+                          cols.cols});
+    }
     offset += roundUp<size_t>(size, abi::kWeightAlignment);
   }
   for (auto &[name, runs] : view.byTensor)
@@ -38,6 +45,32 @@ Result<PackedView> PackedView::create(std::span<const WeightSpec> specs,
       return a.src != b.src ? a.src < b.src : a.spec < b.spec;
     });
   return view;
+}
+
+/// Fills what `run` holds of the tensor's row `row`, and leaves the rest.
+void PackedView::readRow(const Run &run, int64_t row,
+                         std::vector<float> &decoded,
+                         std::span<float> out) const {
+  const WeightSpec &spec = *run.spec;
+  auto packedRow = [&](int64_t i) {
+    return run.run->dstRow + i / kStripRows * run.run->stripStride +
+           i % kStripRows;
+  };
+  int64_t i = row - run.src;
+  if (spec.form == WeightForm::Vector) {
+    std::memcpy(out.data(), run.bytes.data() + packedRow(i) * 4, 4);
+  } else if (run.cols) {
+    for (int64_t c = 0; c < run.run->rows; ++c)
+      out[static_cast<size_t>(run.run->srcRow + c)] =
+          decodeElement(spec.encoding, run.bytes, spec.cols, packedRow(c),
+                        run.cols->dstCol + i);
+  } else {
+    decoded.resize(static_cast<size_t>(spec.cols));
+    decodeRows(spec.encoding, run.bytes, spec.cols, packedRow(i), 1, decoded);
+    for (const ColRun &cols : spec.colRuns)
+      std::copy_n(decoded.begin() + cols.dstCol, cols.cols,
+                  out.begin() + cols.srcCol + run.run->colShift);
+  }
 }
 
 bool PackedView::read(std::string_view tensor, int64_t firstRow,
@@ -48,29 +81,27 @@ bool PackedView::read(std::string_view tensor, int64_t firstRow,
     return false;
   const std::vector<Run> &runs = it->second;
   std::vector<float> decoded;
+  auto holds = [](const Run &run, int64_t row) {
+    return row >= run.src && row < run.src + run.rows;
+  };
   for (int64_t row = firstRow; row < firstRow + numRows; ++row) {
-    const Run *found = nullptr;
+    const WeightSpec *found = nullptr;
     for (const Run &run : runs) {
       if (run.src > row)
         break;
-      if (row < run.src + run.rows &&
-          (!found || (last ? run.spec > found->spec : run.spec < found->spec)))
-        found = &run;
+      if (holds(run, row) &&
+          (!found || (last ? run.spec > found : run.spec < found)))
+        found = run.spec;
     }
     if (!found)
       return false;
-    const WeightSpec &spec = *found->spec;
-    int64_t packedRow = found->dst + row - found->src;
-    float *to = out.data() + (row - firstRow) * cols;
-    if (spec.form == WeightForm::Vector) {
-      std::memcpy(to, found->bytes.data() + packedRow * 4, 4);
-      continue;
-    }
-    decoded.resize(static_cast<size_t>(spec.cols));
-    decodeRows(spec.encoding, found->bytes, spec.cols, packedRow, 1, decoded);
-    std::fill_n(to, cols, 0.0f);
-    for (const ColRun &run : spec.colRuns)
-      std::copy_n(decoded.begin() + run.dstCol, run.cols, to + run.srcCol);
+    auto to = out.subspan(static_cast<size_t>((row - firstRow) * cols),
+                          static_cast<size_t>(cols));
+    std::fill(to.begin(), to.end(), 0.0f);
+    // A spec may take the columns of a row in several runs.
+    for (const Run &run : runs)
+      if (run.spec == found && holds(run, row))
+        readRow(run, row, decoded, to);
   }
   return true;
 }

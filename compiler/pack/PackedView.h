@@ -43,11 +43,17 @@ public:
             int64_t cols, std::span<float> out, bool last = false) const;
 
 private:
+  /// What a spec holds of a tensor: consecutive rows, or if the run is
+  /// transposed the rows of a column run.
   struct Run {
     const WeightSpec *spec;
+    const RowRun *run;
+    const ColRun *cols; ///< of a transposed run
     std::span<const std::byte> bytes;
-    int64_t src, rows, dst;
+    int64_t src, rows; ///< of the tensor
   };
+  void readRow(const Run &run, int64_t row, std::vector<float> &decoded,
+               std::span<float> out) const;
   std::map<std::string, std::vector<Run>, std::less<>> byTensor;
 };
 

@@ -178,10 +178,9 @@ Status PackRun::prepare(const checkpoint::Checkpoint &checkpoint) {
     int64_t pieces = std::min(piecesOf(spec), piecesPerUnit(spec));
     totalSource += static_cast<uint64_t>(
         reader.sourceBytes(0, piecesOf(spec) * rowsPerPiece));
-    // Columns that no run takes are read all the same, as parts of pages.
     footprint.source = std::max(
         footprint.source,
-        static_cast<uint64_t>(reader.maxRowBytes() * pieces * rowsPerPiece));
+        static_cast<uint64_t>(reader.maxSourceBytes(pieces * rowsPerPiece)));
     if (isMatrix)
       footprint.rows =
           std::max(footprint.rows,

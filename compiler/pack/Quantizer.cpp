@@ -58,23 +58,24 @@ uint16_t loadU16(const std::byte *from) {
   return value;
 }
 
-/// Decodes one row of one block to `count` floats.
+/// Decodes columns [first, first + count) of one row of one block.
 void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
-                    int64_t row, int64_t count, float *out) {
+                    int64_t row, int64_t first, int64_t count, float *out) {
   auto byteAt = [&](int64_t i) { return static_cast<uint8_t>(block[i]); };
+  int64_t end = first + count;
   switch (encoding.kind) {
   case EncodingKind::F32:
-    for (int64_t k = 0; k < count; ++k)
-      std::memcpy(out + k, block + (k * kStripRows + row) * 4, 4);
+    for (int64_t k = first; k < end; ++k)
+      std::memcpy(out++, block + (k * kStripRows + row) * 4, 4);
     return;
   case EncodingKind::F16:
-    for (int64_t k = 0; k < count; ++k)
-      out[k] =
+    for (int64_t k = first; k < end; ++k)
+      *out++ =
           checkpoint::f16ToF32(loadU16(block + (k * kStripRows + row) * 2));
     return;
   case EncodingKind::BF16:
-    for (int64_t k = 0; k < count; ++k)
-      out[k] =
+    for (int64_t k = first; k < end; ++k)
+      *out++ =
           checkpoint::bf16ToF32(loadU16(block + (k * kStripRows + row) * 2));
     return;
   case EncodingKind::Int8:
@@ -84,17 +85,17 @@ void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
   float scale =
       checkpoint::bf16ToF32(loadU16(block + encoding.scaleOffset() + row * 2));
   if (encoding.kind == EncodingKind::Int8) {
-    for (int64_t k = 0; k < count; ++k)
-      out[k] = scale * static_cast<float>(static_cast<int8_t>(
+    for (int64_t k = first; k < end; ++k)
+      *out++ = scale * static_cast<float>(static_cast<int8_t>(
                            byteAt(k / 4 * 128 + row * 4 + k % 4)));
     return;
   }
   int zeroPoint =
       encoding.zeroPoints ? byteAt(encoding.zeroPointOffset() + row) : 8;
-  for (int64_t k = 0; k < count; ++k) {
+  for (int64_t k = first; k < end; ++k) {
     int byte = byteAt(k / 8 * 128 + row * 4 + k % 4);
     int q = k % 8 >= 4 ? byte >> 4 : byte & 15;
-    out[k] = scale * static_cast<float>(q - zeroPoint);
+    *out++ = scale * static_cast<float>(q - zeroPoint);
   }
 }
 
@@ -135,12 +136,24 @@ void decodeRows(const PackedEncoding &encoding,
     const std::byte *block =
         packed.data() + row / kStripRows * encoding.stripBytes(cols);
     for (int64_t k = 0; k < cols; k += encoding.blockCols()) {
-      decodeBlockRow(encoding, block, row % kStripRows,
+      decodeBlockRow(encoding, block, row % kStripRows, 0,
                      std::min(encoding.blockCols(), cols - k),
                      out.data() + i * cols + k);
       block += encoding.blockBytes();
     }
   }
+}
+
+float decodeElement(const PackedEncoding &encoding,
+                    std::span<const std::byte> packed, int64_t cols,
+                    int64_t row, int64_t col) {
+  float out = 0;
+  int64_t block = col / encoding.blockCols();
+  decodeBlockRow(encoding,
+                 packed.data() + row / kStripRows * encoding.stripBytes(cols) +
+                     block * encoding.blockBytes(),
+                 row % kStripRows, col % encoding.blockCols(), 1, &out);
+  return out;
 }
 
 } // namespace retort

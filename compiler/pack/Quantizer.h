@@ -88,6 +88,11 @@ void decodeRows(const PackedEncoding &encoding,
                 std::span<const std::byte> packed, int64_t cols,
                 int64_t firstRow, int64_t numRows, std::span<float> out);
 
+/// One element of a packed matrix of `cols` columns.
+float decodeElement(const PackedEncoding &encoding,
+                    std::span<const std::byte> packed, int64_t cols,
+                    int64_t row, int64_t col);
+
 /// Decodes a whole matrix to row-major [rows, cols].
 inline void decodeMatrix(const PackedEncoding &encoding,
                          std::span<const std::byte> packed, int64_t rows,

@@ -20,6 +20,16 @@ using checkpoint::TensorView;
 /// The system maps pages around the one that was touched; they go as well.
 constexpr uint64_t kDropMargin = 64 << 10;
 
+/// `count` elements of a tensor from byte `at` on. What convertToF32 asks of
+/// its arguments has been checked with the runs.
+void convert(const TensorView &tensor, int64_t at, int64_t count, float *out) {
+  auto size = static_cast<size_t>(count) *
+              static_cast<size_t>(dtypeBytes(tensor.dtype));
+  (void)checkpoint::convertToF32(
+      tensor.dtype, tensor.bytes.subspan(static_cast<size_t>(at), size),
+      {out, static_cast<size_t>(count)});
+}
+
 Status invalid(const std::string &message) {
   return Status::error(Code::InvalidArgument, message);
 }
@@ -69,21 +79,81 @@ Status checkSource(const WeightSpec &spec, const RowRun &run,
     return Status::error(Code::Unsupported,
                          where + "expected floating-point elements, found " +
                              std::string(dtypeName(tensor.dtype)));
-  if (!liesIn(run.srcRow, run.rows, tensor.shape[0]))
-    return invalid(where + "expected rows in [0, " +
-                   std::to_string(tensor.shape[0]) + "), found " +
+  int64_t numRows = tensor.shape[0], numCols = isMatrix ? tensor.shape[1] : 1;
+  if (run.transposed)
+    std::swap(numRows, numCols);
+  const char *rowWord = run.transposed ? "columns" : "rows";
+  const char *colWord = run.transposed ? "rows" : "columns";
+  if (!liesIn(run.srcRow, run.rows, numRows))
+    return invalid(where + "expected " + rowWord + " in [0, " +
+                   std::to_string(numRows) + "), found " +
                    formatRange(run.srcRow, run.rows));
   if (!isMatrix)
     return Status::ok();
-  for (const ColRun &cols : spec.colRuns)
-    if (!liesIn(cols.srcCol, cols.cols, tensor.shape[1]))
-      return invalid(where + "expected columns in [0, " +
-                     std::to_string(tensor.shape[1]) + "), found " +
-                     formatRange(cols.srcCol, cols.cols));
+  for (const ColRun &cols : spec.colRuns) {
+    auto first = checkedAdd(cols.srcCol, run.colShift);
+    if (!first || !liesIn(*first, cols.cols, numCols))
+      return invalid(where + "expected " + colWord + " in [0, " +
+                     std::to_string(numCols) + "), found " +
+                     (first ? formatRange(*first, cols.cols) : "2^63 or more"));
+  }
   return Status::ok();
 }
 
+/// Where a run ends in the packed matrix of `packedRows` rows.
+Result<int64_t> checkDestination(const RowRun &run, int64_t packedRows) {
+  if (run.stripStride < kStripRows || run.stripStride % kStripRows)
+    return invalid("expected a strip stride that is a positive multiple of 32, "
+                   "found " +
+                   std::to_string(run.stripStride));
+  auto out = [&](int64_t rows) {
+    return invalid("expected packed rows in [0, " + std::to_string(packedRows) +
+                   "), found " + formatRange(run.dstRow, rows));
+  };
+  if (run.rows < 1)
+    return liesIn(run.dstRow, run.rows, packedRows)
+               ? Result<int64_t>(run.dstRow)
+               : out(run.rows);
+  if (!checkedMul((run.rows - 1) / kStripRows, run.stripStride))
+    return out(run.rows);
+  int64_t span = (run.rows - 1) / kStripRows * run.stripStride;
+  std::optional<int64_t> size =
+      checkedAdd(span, (run.rows - 1) % kStripRows + 1);
+  if (!size || !liesIn(run.dstRow, *size, packedRows))
+    return out(size.value_or(run.rows));
+  return run.dstRow + *size;
+}
+
 } // namespace
+
+Result<SpecReader::Run>
+SpecReader::makeRun(const WeightSpec &spec, const RowRun &run,
+                    const checkpoint::Checkpoint &checkpoint) {
+  const TensorView *tensor = checkpoint.find(run.tensor);
+  if (!tensor)
+    return Status::error(Code::NotFound,
+                         "expected tensor '" + run.tensor + "', found none");
+  bool isMatrix = spec.form == WeightForm::Matrix;
+  if (!isMatrix && (run.transposed || run.colShift))
+    return invalid("tensor '" + run.tensor +
+                   "': expected a vector's run to have no column shift and not "
+                   "to be transposed");
+  RETORT_RETURN_IF_ERROR(checkSource(spec, run, *tensor));
+  RETORT_ASSIGN_OR_RETURN(
+      int64_t end, checkDestination(run, isMatrix ? spec.rows : spec.cols));
+  int64_t rowElements = isMatrix ? tensor->shape[1] : 1;
+  return Run{.tensor = tensor,
+             .src = run.srcRow,
+             .rows = run.rows,
+             .dst = run.dstRow,
+             .stripStride = run.stripStride,
+             .colShift = run.colShift,
+             .rowBytes =
+                 rowElements * static_cast<int64_t>(dtypeBytes(tensor->dtype)),
+             .end = end,
+             .maxEnd = end,
+             .transposed = run.transposed};
+}
 
 Result<SpecReader>
 SpecReader::create(const WeightSpec &spec,
@@ -94,135 +164,209 @@ SpecReader::create(const WeightSpec &spec,
   SpecReader reader;
   reader.weightSpec = &spec;
   reader.source = &checkpoint;
-  bool isMatrix = spec.form == WeightForm::Matrix;
-  if (isMatrix)
+  if (spec.form == WeightForm::Matrix)
     if (Status status = checkColRuns(spec); !status.isOk())
       return inSpec(std::move(status));
-  for (const RowRun &run : spec.rowRuns) {
-    const TensorView *tensor = checkpoint.find(run.tensor);
-    if (!tensor)
-      return inSpec(Status::error(
-          Code::NotFound, "expected tensor '" + run.tensor + "', found none"));
-    if (Status status = checkSource(spec, run, *tensor); !status.isOk())
-      return inSpec(std::move(status));
-    int64_t packed = isMatrix ? spec.rows : spec.cols;
-    if (!liesIn(run.dstRow, run.rows, packed))
-      return inSpec(invalid("expected packed rows in [0, " +
-                            std::to_string(packed) + "), found " +
-                            formatRange(run.dstRow, run.rows)));
-    int64_t rowElements = isMatrix ? tensor->shape[1] : 1;
-    reader.runs.push_back(
-        {tensor, run.srcRow, run.rows, run.dstRow,
-         rowElements * static_cast<int64_t>(dtypeBytes(tensor->dtype))});
+  for (const ColRun &run : spec.colRuns)
+    reader.runCols += run.cols;
+  for (const RowRun &rowRun : spec.rowRuns) {
+    Result<Run> run = makeRun(spec, rowRun, checkpoint);
+    if (!run)
+      return inSpec(run.takeStatus());
+    if (run->rows > 0)
+      reader.runs.push_back(*run);
   }
   std::sort(reader.runs.begin(), reader.runs.end(),
             [](const Run &a, const Run &b) { return a.dst < b.dst; });
-  int64_t end = 0;
-  for (const Run &run : reader.runs) {
-    if (run.dst < end)
-      return inSpec(
-          invalid("two row runs cover packed row " + std::to_string(run.dst)));
-    end = run.dst + run.rows;
-  }
+  if (Status status = reader.checkOverlaps(); !status.isOk())
+    return inSpec(std::move(status));
+  reader.indexRuns(0, reader.runs.size());
   return reader;
+}
+
+Status SpecReader::checkOverlaps() const {
+  auto overlap = [](int64_t row) {
+    return invalid("two row runs cover packed row " + std::to_string(row));
+  };
+  bool apart = true;
+  for (size_t i = 1; i < runs.size() && apart; ++i)
+    apart = runs[i - 1].end <= runs[i].dst;
+  if (apart)
+    return Status::ok();
+  // Runs that alternate: compare what each covers, strip by strip.
+  std::vector<std::pair<int64_t, int64_t>> pieces; // first row, end
+  for (const Run &run : runs) {
+    if (run.stripStride == kStripRows) {
+      pieces.emplace_back(run.dst, run.end);
+      continue;
+    }
+    for (int64_t i = 0; i < run.rows; i += kStripRows) {
+      int64_t dst = run.dst + i / kStripRows * run.stripStride;
+      pieces.emplace_back(dst, dst + std::min(kStripRows, run.rows - i));
+    }
+  }
+  std::sort(pieces.begin(), pieces.end());
+  for (size_t i = 1; i < pieces.size(); ++i)
+    if (pieces[i].first < pieces[i - 1].second)
+      return overlap(pieces[i].first);
+  return Status::ok();
+}
+
+/// Sets maxEnd in a range of runs and returns the largest.
+int64_t SpecReader::indexRuns(size_t lo, size_t hi) {
+  if (lo == hi)
+    return 0;
+  size_t mid = lo + (hi - lo) / 2;
+  int64_t below = indexRuns(lo, mid), above = indexRuns(mid + 1, hi);
+  return runs[mid].maxEnd = std::max({runs[mid].end, below, above});
+}
+
+template <typename Visit>
+void SpecReader::forRuns(size_t lo, size_t hi, int64_t first, int64_t end,
+                         Visit &visit) const {
+  if (lo == hi)
+    return;
+  size_t mid = lo + (hi - lo) / 2;
+  const Run &run = runs[mid];
+  if (run.maxEnd <= first)
+    return;
+  forRuns(lo, mid, first, end, visit);
+  if (run.dst >= end)
+    return;
+  if (run.end > first)
+    visit(run);
+  forRuns(mid + 1, hi, first, end, visit);
 }
 
 template <typename Visit>
 void SpecReader::forRange(int64_t first, int64_t count, Visit visit) const {
-  auto it = std::partition_point(runs.begin(), runs.end(), [&](const Run &r) {
-    return r.dst + r.rows <= first;
-  });
-  for (; it != runs.end() && it->dst < first + count; ++it) {
-    int64_t begin = std::max(first, it->dst);
-    int64_t end = std::min(first + count, it->dst + it->rows);
-    if (begin < end)
-      visit(*it, it->src + begin - it->dst, begin, end - begin);
-  }
+  int64_t end = first + count;
+  // A part [dst, dst + rows) of the packed matrix, cut to the range.
+  auto part = [&](const Run &run, int64_t src, int64_t dst, int64_t rows) {
+    int64_t from = std::max(first, dst), to = std::min(end, dst + rows);
+    if (from < to)
+      visit(run, src + from - dst, from, to - from);
+  };
+  auto strips = [&](const Run &run) {
+    if (run.stripStride == kStripRows)
+      return part(run, run.src, run.dst, run.rows);
+    int64_t strip = std::max<int64_t>(0, first - run.dst) / run.stripStride;
+    for (; strip * kStripRows < run.rows; ++strip) {
+      int64_t dst = run.dst + strip * run.stripStride;
+      if (dst >= end)
+        return;
+      part(run, run.src + strip * kStripRows, dst,
+           std::min(kStripRows, run.rows - strip * kStripRows));
+    }
+  };
+  forRuns(0, runs.size(), first, end, strips);
+}
+
+/// `src` and `rows` as forRange gives them; `out` is at their first packed row.
+void SpecReader::readRun(const Run &run, int64_t src, int64_t rows, float *out,
+                         int64_t stride) const {
+  auto elementBytes = static_cast<int64_t>(dtypeBytes(run.tensor->dtype));
+  for (int64_t i = 0; i < rows; ++i)
+    for (const ColRun &cols : weightSpec->colRuns)
+      convert(*run.tensor,
+              (src + i) * run.rowBytes +
+                  (cols.srcCol + run.colShift) * elementBytes,
+              cols.cols, out + i * stride + cols.dstCol);
+}
+
+void SpecReader::readTransposed(const Run &run, int64_t src, int64_t rows,
+                                float *out, int64_t stride) const {
+  auto elementBytes = static_cast<int64_t>(dtypeBytes(run.tensor->dtype));
+  std::vector<float> column(static_cast<size_t>(rows));
+  for (const ColRun &cols : weightSpec->colRuns)
+    for (int64_t j = 0; j < cols.cols; ++j) {
+      convert(*run.tensor,
+              (cols.srcCol + run.colShift + j) * run.rowBytes +
+                  src * elementBytes,
+              rows, column.data());
+      for (int64_t i = 0; i < rows; ++i)
+        out[i * stride + cols.dstCol + j] = column[static_cast<size_t>(i)];
+    }
 }
 
 Status SpecReader::readRows(int64_t first, int64_t count, float *out,
                             int64_t stride) const {
   std::memset(out, 0, static_cast<size_t>(count * stride) * sizeof(float));
-  Status status;
   forRange(first, count,
            [&](const Run &run, int64_t src, int64_t dst, int64_t rows) {
-             auto elementBytes =
-                 static_cast<int64_t>(dtypeBytes(run.tensor->dtype));
-             for (int64_t i = 0; i < rows; ++i)
-               for (const ColRun &cols : weightSpec->colRuns) {
-                 if (!status.isOk())
-                   return;
-                 int64_t at =
-                     (src + i) * run.rowBytes + cols.srcCol * elementBytes;
-                 status = checkpoint::convertToF32(
-                     run.tensor->dtype,
-                     run.tensor->bytes.subspan(
-                         static_cast<size_t>(at),
-                         static_cast<size_t>(cols.cols * elementBytes)),
-                     {out + (dst - first + i) * stride + cols.dstCol,
-                      static_cast<size_t>(cols.cols)});
-               }
+             float *to = out + (dst - first) * stride;
+             if (run.transposed)
+               readTransposed(run, src, rows, to, stride);
+             else
+               readRun(run, src, rows, to, stride);
            });
-  return status;
+  return Status::ok();
 }
 
 Status SpecReader::readElements(int64_t first, int64_t count,
                                 float *out) const {
   std::fill_n(out, count, 0.0f);
-  Status status;
   forRange(first, count,
            [&](const Run &run, int64_t src, int64_t dst, int64_t elements) {
-             if (!status.isOk())
-               return;
-             status = checkpoint::convertToF32(
-                 run.tensor->dtype,
-                 run.tensor->bytes.subspan(
-                     static_cast<size_t>(src * run.rowBytes),
-                     static_cast<size_t>(elements * run.rowBytes)),
-                 {out + (dst - first), static_cast<size_t>(elements)});
+             convert(*run.tensor, src * run.rowBytes, elements,
+                     out + (dst - first));
            });
-  return status;
+  return Status::ok();
 }
 
 void SpecReader::dropResident(int64_t first, int64_t count) const {
-  // Runs of one tensor are dropped together: gate and up alternate every 32
-  // rows, and each of the two lies in one piece.
+  // Parts of one run follow each other in the tensor, whatever the stride.
   struct Piece {
-    const TensorView *tensor;
+    const Run *run;
     uint64_t begin, end;
   };
   std::vector<Piece> pieces;
-  forRange(first, count,
-           [&](const Run &run, int64_t src, int64_t, int64_t rows) {
-             auto begin = static_cast<uint64_t>(src * run.rowBytes);
-             auto end = static_cast<uint64_t>((src + rows) * run.rowBytes);
-             for (size_t back = 1; back <= 3 && back <= pieces.size(); ++back) {
-               Piece &piece = pieces[pieces.size() - back];
-               if (piece.tensor == run.tensor && piece.end == begin) {
-                 piece.end = end;
-                 return;
-               }
-             }
-             pieces.push_back({run.tensor, begin, end});
-           });
+  forRange(
+      first, count, [&](const Run &run, int64_t src, int64_t, int64_t rows) {
+        if (run.transposed) {
+          if (pieces.empty() || pieces.back().run != &run)
+            for (const ColRun &cols : weightSpec->colRuns) {
+              int64_t row = cols.srcCol + run.colShift;
+              pieces.push_back(
+                  {&run, static_cast<uint64_t>(row * run.rowBytes),
+                   static_cast<uint64_t>((row + cols.cols) * run.rowBytes)});
+            }
+          return;
+        }
+        auto begin = static_cast<uint64_t>(src * run.rowBytes);
+        auto end = static_cast<uint64_t>((src + rows) * run.rowBytes);
+        if (!pieces.empty() && pieces.back().run == &run &&
+            pieces.back().end == begin)
+          pieces.back().end = end;
+        else
+          pieces.push_back({&run, begin, end});
+      });
   for (const Piece &piece : pieces) {
     uint64_t begin = piece.begin - std::min(piece.begin, kDropMargin);
-    source->dropResident(*piece.tensor, begin, piece.end + kDropMargin - begin);
+    source->dropResident(*piece.run->tensor, begin,
+                         piece.end + kDropMargin - begin);
   }
 }
 
 int64_t SpecReader::sourceBytes(int64_t first, int64_t count) const {
   int64_t bytes = 0;
   forRange(first, count, [&](const Run &run, int64_t, int64_t, int64_t rows) {
-    bytes += rows * run.rowBytes;
+    bytes += rows * packedRowBytes(run);
   });
   return bytes;
 }
 
-int64_t SpecReader::maxRowBytes() const {
+int64_t SpecReader::packedRowBytes(const Run &run) const {
+  return run.transposed
+             ? runCols * static_cast<int64_t>(dtypeBytes(run.tensor->dtype))
+             : run.rowBytes;
+}
+
+int64_t SpecReader::maxSourceBytes(int64_t count) const {
   int64_t bytes = 0;
   for (const Run &run : runs)
-    bytes = std::max(bytes, run.rowBytes);
+    // Columns that no run takes are read all the same, as parts of pages.
+    bytes = std::max(bytes, (run.transposed ? runCols : count) * run.rowBytes);
   return bytes;
 }
 
@@ -240,9 +384,12 @@ std::string SpecReader::describe(int64_t row, int64_t col) const {
            [&](const Run &run, int64_t src, int64_t, int64_t) {
              text = std::string(run.tensor->file) + ": tensor '" +
                     run.tensor->name + "': ";
-             text += isMatrix ? "row " + std::to_string(src) + ", column " +
-                                    std::to_string(srcCol)
-                              : "element " + std::to_string(src);
+             int64_t r = src, c = srcCol + run.colShift;
+             if (run.transposed)
+               std::swap(r, c);
+             text += isMatrix ? "row " + std::to_string(r) + ", column " +
+                                    std::to_string(c)
+                              : "element " + std::to_string(r);
            });
   return text;
 }

@@ -45,8 +45,9 @@ public:
   /// Bytes of checkpoint that the packed rows (elements) are made from.
   int64_t sourceBytes(int64_t first, int64_t count) const;
 
-  /// The most bytes that a row of a source tensor (an element) takes.
-  int64_t maxRowBytes() const;
+  /// The most bytes of source tensors that reading `count` consecutive packed
+  /// rows (elements) makes resident.
+  int64_t maxSourceBytes(int64_t count) const;
 
   /// "tensor 'x': row 3, column 5" of the source of a packed element, for
   /// messages; the spec's name and packed position for padding.
@@ -56,16 +57,36 @@ private:
   struct Run {
     const checkpoint::TensorView *tensor;
     int64_t src, rows, dst; ///< elements for a vector
-    int64_t rowBytes;       ///< of the tensor, of an element for a vector
+    int64_t stripStride, colShift;
+    int64_t rowBytes; ///< of the tensor, of an element for a vector
+    int64_t end;      ///< behind the last packed row
+    int64_t maxEnd;   ///< the largest end in the subtree, see forRange
+    bool transposed;
   };
+  static Result<Run> makeRun(const WeightSpec &spec, const RowRun &run,
+                             const checkpoint::Checkpoint &checkpoint);
+  Status checkOverlaps() const;
+  /// Bytes of the tensor that make one packed row.
+  int64_t packedRowBytes(const Run &run) const;
+  int64_t indexRuns(size_t lo, size_t hi);
   /// Calls `visit(run, first row of the tensor, first packed row, rows)` for
-  /// the parts of runs in a range of packed rows.
+  /// the parts of runs in a range of packed rows, each part contiguous. The
+  /// first row of a transposed run counts columns of the tensor.
   template <typename Visit>
   void forRange(int64_t first, int64_t count, Visit visit) const;
+  template <typename Visit>
+  void forRuns(size_t lo, size_t hi, int64_t first, int64_t end,
+               Visit &visit) const;
+  void readRun(const Run &run, int64_t src, int64_t rows, float *out,
+               int64_t stride) const;
+  void readTransposed(const Run &run, int64_t src, int64_t rows, float *out,
+                      int64_t stride) const;
 
   const WeightSpec *weightSpec = nullptr;
   const checkpoint::Checkpoint *source = nullptr;
-  std::vector<Run> runs; ///< by dst
+  /// By dst; also a balanced tree, with the middle of a range as its root.
+  std::vector<Run> runs;
+  int64_t runCols = 0; ///< of all column runs
 };
 
 } // namespace retort

@@ -24,12 +24,28 @@
 namespace retort {
 
 /// `rows` consecutive rows of a checkpoint tensor, beginning with `srcRow`,
-/// become the packed rows from `dstRow` on.
+/// become packed rows from `dstRow` on: row srcRow + i goes to packed row
+/// dstRow + (i / 32) * stripStride + i % 32. A stride of 64 interleaves two
+/// tensors strip by strip.
 struct RowRun {
   std::string tensor;
   int64_t srcRow = 0;
   int64_t rows = 0;
   int64_t dstRow = 0;
+  int64_t stripStride = kStripRows; ///< a positive multiple of 32
+  /// Added to the source column of every column run; 0 for vectors.
+  int64_t colShift = 0;
+  /// Rows of the packed matrix are columns of the tensor: packed element
+  /// (dstRow + i, dstCol + j) = tensor[srcCol + colShift + j][srcRow + i], with
+  /// strips strided as above. Not for vectors.
+  bool transposed = false;
+
+  /// From the first packed row to behind the last, gaps included.
+  int64_t packedSpan() const {
+    return rows == 0 ? 0
+                     : (rows - 1) / kStripRows * stripStride +
+                           (rows - 1) % kStripRows + 1;
+  }
 };
 
 /// `cols` consecutive source columns become the packed columns from `dstCol`

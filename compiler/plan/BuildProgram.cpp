@@ -60,9 +60,18 @@ WeightSpec makeSpec(kernel::WeightOp op) {
     return cast<IntegerAttr>(run[i]).getInt();
   };
   if (op.getRows())
-    for (auto run : op.getRows()->getAsRange<ArrayAttr>())
-      spec.rowRuns.push_back({cast<StringAttr>(run[0]).str(), integer(run, 1),
-                              integer(run, 2), integer(run, 3)});
+    for (auto attr : op.getRows()->getAsRange<ArrayAttr>()) {
+      RowRun run{.tensor = cast<StringAttr>(attr[0]).str(),
+                 .srcRow = integer(attr, 1),
+                 .rows = integer(attr, 2),
+                 .dstRow = integer(attr, 3)};
+      if (attr.size() > 4) {
+        run.stripStride = integer(attr, 4);
+        run.colShift = integer(attr, 5);
+        run.transposed = integer(attr, 6) != 0;
+      }
+      spec.rowRuns.push_back(std::move(run));
+    }
   if (op.getCols())
     for (auto run : op.getCols()->getAsRange<ArrayAttr>())
       spec.colRuns.push_back(

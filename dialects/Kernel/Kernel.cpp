@@ -101,6 +101,51 @@ LogicalResult verifyCaches(Operation *op, CacheType keys, CacheType values,
 
 } // namespace
 
+LogicalResult WeightOp::verify() {
+  auto type = cast<RankedTensorType>(getType());
+  bool isMatrix = encoding::getPackedEncoding(type).has_value();
+  if (!type.hasStaticShape() || type.getRank() != (isMatrix ? 2 : 1))
+    return emitOpError("expected a packed matrix or a vector of static shape, "
+                       "found ")
+           << type;
+  auto integer = [](Attribute attr) { return dyn_cast<IntegerAttr>(attr); };
+  auto areIntegers = [&](ArrayRef<Attribute> run) {
+    return llvm::all_of(run, integer);
+  };
+  for (Attribute attr : getRows().value_or(ArrayAttr::get(getContext(), {}))) {
+    auto run = dyn_cast<ArrayAttr>(attr);
+    if (!run || (run.size() != 4 && run.size() != 7) ||
+        !isa<StringAttr>(run[0]) || !areIntegers(run.getValue().drop_front()))
+      return emitOpError("expected row runs [tensor, src, count, dst] or "
+                         "[tensor, src, count, dst, strip_stride, col_shift, "
+                         "transposed], found ")
+             << attr;
+    if (run.size() == 4)
+      continue;
+    int64_t stripStride = integer(run[4]).getInt();
+    int64_t colShift = integer(run[5]).getInt();
+    int64_t transposed = integer(run[6]).getInt();
+    if (stripStride < kStripRows || stripStride % kStripRows)
+      return emitOpError("expected a strip_stride that is a positive multiple "
+                         "of 32, found ")
+             << stripStride;
+    if (transposed != 0 && transposed != 1)
+      return emitOpError("expected transposed to be 0 or 1, found ")
+             << transposed;
+    if (!isMatrix && (colShift || transposed))
+      return emitOpError("expected a vector's row run to have no col_shift and "
+                         "not to be transposed, found ")
+             << attr;
+  }
+  for (Attribute attr : getCols().value_or(ArrayAttr::get(getContext(), {}))) {
+    auto run = dyn_cast<ArrayAttr>(attr);
+    if (!run || run.size() != 3 || !areIntegers(run.getValue()))
+      return emitOpError("expected column runs [src, count, dst], found ")
+             << attr;
+  }
+  return success();
+}
+
 LogicalResult EntryOp::verify() {
   Block &block = getBody().front();
   if (!llvm::hasSingleElement(block))

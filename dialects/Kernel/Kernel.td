@@ -125,10 +125,22 @@ def Kernel_WeightOp : Kernel_Op<"weight", [Symbol]> {
     run `[first source column, count, first packed column]` say which elements
     go where; what no run covers is zero. Vectors have row runs alone, in
     elements. A `literal` is a constant that the compiler computed.
+
+    The long form of a row run, `[tensor, src, count, dst, strip_stride,
+    col_shift, transposed]`, sends source row `src + i` to packed row
+    `dst + (i / 32) * strip_stride + i % 32` (the short form means 32), adds
+    `col_shift` to the source column of every column run, and with `transposed`
+    1 takes the tensor's columns for rows: packed element `(dst + i, c + j)` is
+    `tensor[s + col_shift + j][src + i]` for a column run `[s, n, c]`. So gate
+    and up alternate in strips:
+    ```
+    rows [["gate", 0, 4864, 0, 64, 0, 0], ["up", 0, 4864, 32, 64, 0, 0]]
+    ```
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, TypeAttrOf<AnyRankedTensor>:$type,
       OptionalAttr<ArrayAttr>:$rows, OptionalAttr<ArrayAttr>:$cols, OptionalAttr<DenseF64ArrayAttr>:$literal);
   let assemblyFormat = "$sym_name `:` $type (`rows` $rows^)? (`cols` $cols^)? (`literal` $literal^)? attr-dict";
+  let hasVerifier = 1;
 }
 
 def Kernel_LoadWeightOp : Kernel_Op<"load_weight", [Pure]> {

@@ -116,3 +116,38 @@ func.func @width(%q: tensor<?x128xf32>, %k: !kernel.cache<keys, 1 x 64>, %v: !ke
 
 // expected-error@+1 {{expected f32, f16, bf16, int8 or int4 with a group size of 32, 64 or 128 for integers and zero points for int4 alone, found int8<48>}}
 kernel.weight @w : tensor<64x100xf32, #encoding.packed<int8, 48>>
+
+// -----
+
+// expected-error@+1 {{expected row runs [tensor, src, count, dst] or [tensor, src, count, dst, strip_stride, col_shift, transposed], found ["q", 0, 64]}}
+kernel.weight @w : tensor<64xf32> rows [["q", 0, 64]]
+
+// -----
+
+// expected-error@+1 {{expected row runs [tensor, src, count, dst] or [tensor, src, count, dst, strip_stride, col_shift, transposed], found [1, 0, 64, 0]}}
+kernel.weight @w : tensor<64xf32> rows [[1, 0, 64, 0]]
+
+// -----
+
+// expected-error@+1 {{expected a strip_stride that is a positive multiple of 32, found 48}}
+kernel.weight @w : tensor<64xf32> rows [["q", 0, 64, 0, 48, 0, 0]]
+
+// -----
+
+// expected-error@+1 {{expected transposed to be 0 or 1, found 2}}
+kernel.weight @w : tensor<64x64xf32, #encoding.packed<bf16>> rows [["q", 0, 64, 0, 32, 0, 2]] cols [[0, 64, 0]]
+
+// -----
+
+// expected-error@+1 {{expected a vector's row run to have no col_shift and not to be transposed, found ["q", 0, 64, 0, 32, 4, 0]}}
+kernel.weight @w : tensor<64xf32> rows [["q", 0, 64, 0, 32, 4, 0]]
+
+// -----
+
+// expected-error@+1 {{expected column runs [src, count, dst], found [0, 64]}}
+kernel.weight @w : tensor<64x64xf32, #encoding.packed<bf16>> rows [["q", 0, 64, 0]] cols [[0, 64]]
+
+// -----
+
+// expected-error@+1 {{expected a packed matrix or a vector of static shape, found 'tensor<64x64xf32>'}}
+kernel.weight @w : tensor<64x64xf32>

@@ -5,6 +5,12 @@
 // CHECK: kernel.weight @qkv : tensor<64x100xf32, #encoding.packed<int4, 32, zero_points>>
 kernel.weight @qkv : tensor<64x100xf32, #encoding.packed<int4, 32, zero_points>> rows [["q", 0, 64, 0]] cols [[0, 100, 0]]
 
+// CHECK{LITERAL}: kernel.weight @interleaved : tensor<128x64xf32, #encoding.packed<bf16>> rows [["gate", 0, 64, 0, 64, 0, 0], ["up", 0, 64, 32, 64, 16, 1]] cols [[0, 64, 0]]
+kernel.weight @interleaved : tensor<128x64xf32, #encoding.packed<bf16>> rows [["gate", 0, 64, 0, 64, 0, 0], ["up", 0, 64, 32, 64, 16, 1]] cols [[0, 64, 0]]
+
+// CHECK{LITERAL}: kernel.weight @bias : tensor<128xf32> rows [["b", 0, 64, 32, 64, 0, 0]]
+kernel.weight @bias : tensor<128xf32> rows [["b", 0, 64, 32, 64, 0, 0]]
+
 // CHECK: kernel.entry @rms_norm tokens(many)
 // CHECK: kernel.rms_norm %{{.*}}, %{{.*}} eps 9.9{{[0-9]*}}E-7 from_first_row
 kernel.entry @rms_norm tokens(many) {
