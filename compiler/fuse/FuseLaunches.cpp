@@ -7,71 +7,13 @@
 
 #include "compiler/fuse/Passes.h"
 
-#include "compiler/fuse/WeightBuilder.h"
-#include "dialects/Kernel/Kernel.h"
-#include "dialects/Model/Model.h"
-
-#include "mlir/Dialect/Func/IR/FuncOps.h"
-#include "mlir/IR/IRMapping.h"
+#include "compiler/fuse/Fuser.h"
 
 using namespace mlir;
 
 namespace retort {
 #define GEN_PASS_DEF_FUSELAUNCHESPASS
 #include "compiler/fuse/Passes.h.inc"
-
-namespace {
-
-/// Rewrites `forward` op by op. Linear and rope ops are not translated where
-/// they stand but by the op that consumes them, which decides what they are
-/// fused with.
-class Fuser {
-public:
-  Fuser(ModuleOp module)
-      : module(module), b(module.getContext()), weights(module, b) {}
-
-  LogicalResult run(func::FuncOp forward);
-  int64_t launches = 0;
-
-private:
-  RankedTensorType activation(int64_t width) {
-    return RankedTensorType::get(
-        {ShapedType::kDynamic, roundUp(width, kStrideMultiple)},
-        b.getF32Type());
-  }
-
-  /// Marks a launch for the ledger; layer -1 is outside the layers.
-  void label(Operation *op, StringRef text, int64_t layer) {
-    op->setAttr(kLabelAttr, b.getStringAttr(text));
-    if (layer >= 0)
-      op->setAttr(kLayerAttr, b.getI64IntegerAttr(layer));
-    ++launches;
-  }
-
-  LogicalResult embedding(model::EmbeddingOp op);
-  LogicalResult norm(model::RmsNormOp op);
-  LogicalResult attention(model::AttentionOp op);
-  LogicalResult swiglu(model::SwigluOp op);
-  LogicalResult add(model::AddOp op);
-  LogicalResult head(func::FuncOp forward);
-
-  FailureOr<Value> plainLinear(model::LinearOp op, Value residual,
-                               StringRef role);
-  Value ropeTable(model::RopeOp op);
-  /// The translation of a value, or an error that names the op in the way.
-  FailureOr<Value> get(Operation *user, Value v);
-
-  ModuleOp module;
-  OpBuilder b;
-  WeightBuilder weights;
-  IRMapping map;
-  /// Rope tables by (frequencies, scale): one for the whole model.
-  SmallVector<std::pair<std::pair<Attribute, Attribute>, Value>> tables;
-  Block *body = nullptr;
-  int64_t layer = -1;
-  /// Head layout of attention results, which their consumers' columns follow.
-  llvm::DenseMap<Value, HeadLayout> headsOf;
-};
 
 FailureOr<Value> Fuser::get(Operation *user, Value v) {
   if (Value mapped = map.lookupOrNull(v))
@@ -102,29 +44,29 @@ LogicalResult Fuser::norm(model::RmsNormOp op) {
   if (failed(w))
     return failure();
   auto norm = kernel::RmsNormOp::create(b, op.getLoc(), x->getType(), *x, *w,
-                                        op.getEpsAttr(), UnitAttr());
+                                        op.getEpsAttr(), UnitAttr(),
+                                        b.getI64IntegerAttr(0));
   label(norm, "rms_norm", layer);
   map.map(op.getResult(), norm.getResult());
   return success();
 }
 
-Value Fuser::ropeTable(model::RopeOp op) {
-  std::pair<Attribute, Attribute> key = {op.getInvFreqAttr(),
-                                         op.getScaleAttr()};
+Value Fuser::ropeTable(Location loc, DenseF64ArrayAttr invFreq,
+                       FloatAttr scale) {
+  std::pair<Attribute, Attribute> key = {invFreq, scale};
   for (auto &[k, table] : tables)
     if (k == key)
       return table;
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(body);
-  SmallVector<double> freq(op.getInvFreq());
+  SmallVector<double> freq(invFreq.asArrayRef());
   freq.resize(roundUp<int64_t>(freq.size(), 16), 0.0);
   Value w =
       weights.literal("rope.inv_freq." + std::to_string(tables.size()), freq);
   auto type = RankedTensorType::get(
       {ShapedType::kDynamic, static_cast<int64_t>(freq.size()) * 2},
       b.getF32Type());
-  auto table =
-      kernel::RopeTableOp::create(b, op.getLoc(), type, w, op.getScaleAttr());
+  auto table = kernel::RopeTableOp::create(b, loc, type, w, scale);
   label(table, "rope_table", -1);
   tables.push_back({key, table.getResult()});
   return table;
@@ -181,7 +123,8 @@ LogicalResult Fuser::attention(model::AttentionOp op) {
       bias, Value(), kernel::Epilogue::None);
   label(qkv, "linear qkv", layer);
 
-  Value table = ropeTable(ropeQ);
+  Value table =
+      ropeTable(ropeQ.getLoc(), ropeQ.getInvFreqAttr(), ropeQ.getScaleAttr());
   auto cache = [&](kernel::CacheKind kind) -> Value {
     auto load = kernel::LoadCacheOp::create(
         b, op.getLoc(),
@@ -267,12 +210,22 @@ LogicalResult Fuser::add(model::AddOp op) {
        {std::pair<Value, Value>(op.getRhs(), op.getLhs()),
         std::pair<Value, Value>(op.getLhs(), op.getRhs())}) {
     auto linear = value.getDefiningOp<model::LinearOp>();
-    if (!linear || !value.hasOneUse())
+    auto moe = value.getDefiningOp<model::MoeOp>();
+    if ((!linear && !moe) || !value.hasOneUse())
       continue;
     auto residual = get(op, other);
     if (failed(residual))
       return failure();
-    bool attends = bool(linear.getX().getDefiningOp<model::AttentionOp>());
+    if (moe) {
+      auto sum = experts(moe, *residual);
+      if (failed(sum))
+        return failure();
+      ++layer;
+      map.map(op.getResult(), *sum);
+      return success();
+    }
+    bool attends = isa_and_nonnull<model::AttentionOp, model::MlaOp>(
+        linear.getX().getDefiningOp());
     auto sum = plainLinear(linear, *residual, attends ? "o" : "down");
     if (failed(sum))
       return failure();
@@ -282,8 +235,8 @@ LogicalResult Fuser::add(model::AddOp op) {
     map.map(op.getResult(), *sum);
     return success();
   }
-  return op.emitOpError("expected the result of a linear that nothing else "
-                        "uses");
+  return op.emitOpError("expected the result of a linear or moe that nothing "
+                        "else uses");
 }
 
 /// The final norm and the output matrix become a function of their own, which
@@ -348,17 +301,22 @@ LogicalResult Fuser::run(func::FuncOp forward) {
       done = output && output.getX() == n.getResult() ? success() : norm(n);
     else if (auto a = dyn_cast<model::AttentionOp>(op))
       done = attention(a);
+    else if (auto m = dyn_cast<model::MlaOp>(op))
+      done = latentAttention(m);
     else if (auto s = dyn_cast<model::SwigluOp>(op))
       done = swiglu(s);
     else if (auto a = dyn_cast<model::AddOp>(op))
       done = add(a);
-    else if (!isa<model::LinearOp, model::RopeOp, func::ReturnOp>(op))
+    else if (!isa<model::LinearOp, model::RopeOp, model::MoeOp, func::ReturnOp>(
+                 op))
       done = op.emitOpError("expected an op of the model dialect");
     if (failed(done))
       return failure();
   }
   return head(forward);
 }
+
+namespace {
 
 struct FuseLaunchesPass : impl::FuseLaunchesPassBase<FuseLaunchesPass> {
   void runOnOperation() override {

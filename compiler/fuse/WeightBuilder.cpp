@@ -16,6 +16,11 @@ void HeadLayout::forEachRun(
     llvm::function_ref<void(int64_t, int64_t, int64_t)> run) const {
   if (paddedHead() == headDim)
     return run(0, heads * headDim, 0);
+  if (!halves) {
+    for (int64_t h = 0; h < heads; ++h)
+      run(h * headDim, headDim, h * paddedHead());
+    return;
+  }
   int64_t half = headDim / 2, paddedHalf = paddedHead() / 2;
   for (int64_t i = 0; i < 2 * heads; ++i)
     run(i * half, half, i * paddedHalf);
@@ -70,6 +75,16 @@ Attribute WeightBuilder::alternatingRun(StringRef tensor, int64_t count,
                          b.getI64IntegerAttr(strip * kStripRows),
                          b.getI64IntegerAttr(2 * kStripRows),
                          b.getI64IntegerAttr(0), b.getI64IntegerAttr(0)});
+}
+
+Attribute WeightBuilder::rowRun(const Run &run) {
+  if (run.stripStride == kStripRows && run.colShift == 0 && !run.transposed)
+    return rowRun(run.tensor, run.src, run.count, run.dst);
+  return b.getArrayAttr(
+      {b.getStringAttr(run.tensor), b.getI64IntegerAttr(run.src),
+       b.getI64IntegerAttr(run.count), b.getI64IntegerAttr(run.dst),
+       b.getI64IntegerAttr(run.stripStride), b.getI64IntegerAttr(run.colShift),
+       b.getI64IntegerAttr(run.transposed)});
 }
 
 Attribute WeightBuilder::colRun(int64_t src, int64_t count, int64_t dst) {
@@ -155,6 +170,36 @@ FailureOr<Value> WeightBuilder::stacked(Operation *user, StringRef name,
   }
   return define(name, matrixType(roundUp(base, kStripRows), cols, *encoding),
                 rowRuns, {colRun(0, cols, 0)});
+}
+
+FailureOr<Value> WeightBuilder::assembled(Operation *user, StringRef name,
+                                          ArrayRef<Run> runs, int64_t rows,
+                                          int64_t cols) {
+  SmallVector<StringRef> tensors;
+  SmallVector<Attribute> rowRuns;
+  for (const Run &run : runs) {
+    if (tensors.empty() || tensors.back() != run.tensor)
+      tensors.push_back(run.tensor);
+    rowRuns.push_back(rowRun(run));
+  }
+  auto encoding = jointEncoding(user, tensors);
+  if (failed(encoding))
+    return failure();
+  return define(name, matrixType(roundUp(rows, kStripRows), cols, *encoding),
+                rowRuns, {colRun(0, cols, 0)});
+}
+
+FailureOr<Value> WeightBuilder::assembledVector(Operation *user, StringRef name,
+                                                ArrayRef<Run> runs,
+                                                int64_t size) {
+  SmallVector<Attribute> rowRuns;
+  for (const Run &run : runs) {
+    if (failed(find(user, run.tensor)))
+      return failure();
+    rowRuns.push_back(rowRun(run));
+  }
+  return define(name, RankedTensorType::get({size}, b.getF32Type()), rowRuns,
+                {});
 }
 
 FailureOr<Value> WeightBuilder::interleaved(Operation *user, StringRef name,

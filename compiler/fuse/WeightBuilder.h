@@ -22,11 +22,16 @@
 
 namespace retort {
 
-/// How a row of attention heads is padded: see the kernel dialect.
+/// How a row of attention heads is padded: see the kernel dialect. Heads that
+/// are never rotated are padded as a whole, to a multiple of 32.
 struct HeadLayout {
   int64_t heads = 0;
   int64_t headDim = 0;
-  int64_t paddedHead() const { return kernel::paddedHeadSize(headDim); }
+  bool halves = true;
+  int64_t paddedHead() const {
+    return halves ? kernel::paddedHeadSize(headDim)
+                  : roundUp<int64_t>(headDim, 32);
+  }
   int64_t paddedWidth() const { return heads * paddedHead(); }
   /// Calls `run(first source element, count, first padded element)` for every
   /// stretch that stays together.
@@ -40,6 +45,15 @@ public:
   struct Part {
     llvm::StringRef tensor;          ///< empty: an absent bias, zeros
     std::optional<HeadLayout> heads; ///< needed if `tensor` is empty
+  };
+
+  /// `count` rows of a tensor from `src` on become the rows from `dst` on; the
+  /// rest as in the kernel dialect's row runs.
+  struct Run {
+    llvm::StringRef tensor;
+    int64_t src = 0, count = 0, dst = 0;
+    int64_t stripStride = kStripRows, colShift = 0;
+    bool transposed = false;
   };
 
   WeightBuilder(mlir::ModuleOp module, mlir::OpBuilder &builder)
@@ -62,6 +76,17 @@ public:
   mlir::FailureOr<mlir::Value>
   interleavedBias(mlir::Operation *user, llvm::StringRef name, int64_t size,
                   llvm::StringRef first, llvm::StringRef second);
+  /// Runs of matrices that have the same inputs, or of which each contributes
+  /// `cols` columns.
+  mlir::FailureOr<mlir::Value> assembled(mlir::Operation *user,
+                                         llvm::StringRef name,
+                                         llvm::ArrayRef<Run> runs, int64_t rows,
+                                         int64_t cols);
+  /// A vector of runs of vectors.
+  mlir::FailureOr<mlir::Value> assembledVector(mlir::Operation *user,
+                                               llvm::StringRef name,
+                                               llvm::ArrayRef<Run> runs,
+                                               int64_t size);
   /// An f32 vector as it is.
   mlir::FailureOr<mlir::Value> vector(mlir::Operation *user,
                                       llvm::StringRef tensor);
@@ -85,6 +110,7 @@ private:
   /// All rows of a tensor in every second strip, from strip `strip` on.
   mlir::Attribute alternatingRun(llvm::StringRef tensor, int64_t count,
                                  int64_t strip);
+  mlir::Attribute rowRun(const Run &run);
   mlir::Attribute colRun(int64_t src, int64_t count, int64_t dst);
   /// Defines the symbol unless it exists, and loads it.
   mlir::Value define(llvm::StringRef name, mlir::RankedTensorType type,

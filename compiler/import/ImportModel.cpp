@@ -28,6 +28,8 @@ Type elementType(MLIRContext &context, DType dtype) {
     return BFloat16Type::get(&context);
   case DType::F16:
     return Float16Type::get(&context);
+  case DType::F8E4M3:
+    return Float8E4M3FNType::get(&context);
   default:
     return Float32Type::get(&context);
   }
@@ -67,10 +69,16 @@ private:
   }
 
   Value norm(Value x, const std::string &name) {
-    return model::RmsNormOp::create(
-        b, loc, x.getType(), x,
-        FlatSymbolRefAttr::get(&context, name + ".weight"),
-        b.getF64FloatAttr(config.rmsNormEps));
+    return norm(x, name, config.rmsNormEps);
+  }
+
+  Value norm(Value x, const std::string &name, double eps) {
+    return model::RmsNormOp::create(b, loc, x.getType(), x, symbol(name),
+                                    b.getF64FloatAttr(eps));
+  }
+
+  FlatSymbolRefAttr symbol(const std::string &module) {
+    return FlatSymbolRefAttr::get(&context, module + ".weight");
   }
 
   Value rope(Value x, int64_t heads) {
@@ -79,31 +87,91 @@ private:
         b.getDenseF64ArrayAttr(invFreq), b.getF64FloatAttr(attentionFactor));
   }
 
-  Value layer(Value x, int64_t index) {
-    std::string prefix = "model.layers." + std::to_string(index) + ".";
-    std::string attn = prefix + "self_attn.", mlp = prefix + "mlp.";
-    Value n = norm(x, prefix + "input_layernorm");
+  Value attention(Value n, int64_t index, const std::string &attn) {
     Value q = linear(n, attn + "q_proj", config.queryDim(), config.qkvBias);
     Value k = linear(n, attn + "k_proj", config.kvDim(), config.qkvBias);
     Value v = linear(n, attn + "v_proj", config.kvDim(), config.qkvBias);
     q = rope(q, config.numHeads);
     k = rope(k, config.numKvHeads);
-    Value a = model::AttentionOp::create(
+    return model::AttentionOp::create(
         b, loc, q.getType(), q, k, v, b.getI64IntegerAttr(index),
         b.getI64IntegerAttr(config.numHeads),
         b.getI64IntegerAttr(config.numKvHeads),
         b.getF64FloatAttr(1.0 / std::sqrt(double(config.headDim))));
-    Value o = linear(a, attn + "o_proj", config.hiddenSize, config.oBias);
-    x = model::AddOp::create(b, loc, x, o);
-    n = norm(x, prefix + "post_attention_layernorm");
+  }
+
+  Value latentAttention(Value n, int64_t index, const std::string &attn) {
+    const checkpoint::MlaConfig &mla = *config.mla;
+    double eps = checkpoint::MlaConfig::kLatentNormEps;
+    int64_t queryDim = config.numHeads * mla.qkHeadDim();
+    Value q;
+    if (mla.qLoraRank) {
+      q = linear(n, attn + "q_a_proj", mla.qLoraRank, config.qkvBias);
+      q = norm(q, attn + "q_a_layernorm", eps);
+      q = linear(q, attn + "q_b_proj", queryDim, false);
+    } else {
+      q = linear(n, attn + "q_proj", queryDim, false);
+    }
+    Value kv =
+        linear(n, attn + "kv_a_proj_with_mqa", mla.latentDim(), config.qkvBias);
+    return model::MlaOp::create(
+        b, loc, rows(config.numHeads * mla.vHeadDim), q, kv,
+        symbol(attn + "kv_a_layernorm"), b.getF64FloatAttr(eps),
+        symbol(attn + "kv_b_proj"), b.getI64IntegerAttr(index),
+        b.getI64IntegerAttr(config.numHeads),
+        b.getI64IntegerAttr(mla.qkNopeHeadDim),
+        b.getI64IntegerAttr(mla.qkRopeHeadDim),
+        b.getI64IntegerAttr(mla.vHeadDim), b.getF64FloatAttr(mla.softmaxScale),
+        b.getDenseF64ArrayAttr(invFreq), b.getF64FloatAttr(attentionFactor),
+        mla.ropeInterleave ? b.getUnitAttr() : UnitAttr());
+  }
+
+  Value mlp(Value n, const std::string &mlp) {
     Value gate =
         linear(n, mlp + "gate_proj", config.intermediateSize, config.mlpBias);
     Value up =
         linear(n, mlp + "up_proj", config.intermediateSize, config.mlpBias);
     Value act = model::SwigluOp::create(b, loc, gate, up);
-    Value down =
-        linear(act, mlp + "down_proj", config.hiddenSize, config.mlpBias);
-    return model::AddOp::create(b, loc, x, down);
+    return linear(act, mlp + "down_proj", config.hiddenSize, config.mlpBias);
+  }
+
+  Value experts(Value n, int64_t index, const std::string &mlp) {
+    const checkpoint::MoeConfig &moe = *config.moe;
+    SmallVector<Attribute> gates, ups, downs;
+    for (int64_t e = 0; e < moe.numExperts; ++e) {
+      std::string expert = mlp + "experts." + std::to_string(e) + ".";
+      gates.push_back(symbol(expert + "gate_proj"));
+      ups.push_back(symbol(expert + "up_proj"));
+      downs.push_back(symbol(expert + "down_proj"));
+    }
+    ArrayAttr shared;
+    if (moe.numShared)
+      shared = b.getArrayAttr({symbol(mlp + "shared_experts.gate_proj"),
+                               symbol(mlp + "shared_experts.up_proj"),
+                               symbol(mlp + "shared_experts.down_proj")});
+    return model::MoeOp::create(
+        b, loc, n.getType(), n, symbol(mlp + "gate"),
+        FlatSymbolRefAttr::get(&context, mlp + "gate.e_score_correction_bias"),
+        b.getArrayAttr(gates), b.getArrayAttr(ups), b.getArrayAttr(downs),
+        shared, b.getI64IntegerAttr(index),
+        b.getI64IntegerAttr(moe.expertsPerToken),
+        b.getI64IntegerAttr(moe.numGroups), b.getI64IntegerAttr(moe.topkGroups),
+        moe.normTopkProb ? b.getUnitAttr() : UnitAttr(),
+        b.getF64FloatAttr(moe.routedScale));
+  }
+
+  Value layer(Value x, int64_t index) {
+    std::string prefix = "model.layers." + std::to_string(index) + ".";
+    Value n = norm(x, prefix + "input_layernorm");
+    Value a = config.mla ? latentAttention(n, index, prefix + "self_attn.")
+                         : attention(n, index, prefix + "self_attn.");
+    Value o =
+        linear(a, prefix + "self_attn.o_proj", config.hiddenSize, config.oBias);
+    x = model::AddOp::create(b, loc, x, o);
+    n = norm(x, prefix + "post_attention_layernorm");
+    Value y = config.isMoeLayer(index) ? experts(n, index, prefix + "mlp.")
+                                       : mlp(n, prefix + "mlp.");
+    return model::AddOp::create(b, loc, x, y);
   }
 
   void buildForward() {

@@ -79,7 +79,7 @@ LogicalResult emitLatentCache(KernelBuilder &k, Operation *op) {
     Index to = (k.position() + t) * size;
     norm.normalize(from, to);
     emitRotation(k, kv, from + latent, table, t * rope, rope,
-                 [&](Index i, Value v) {
+                 launch.getInterleaved(), [&](Index i, Value v) {
                    k.store(v, cache, to + i + latent, 4 * k.lanes());
                  });
   });
@@ -115,6 +115,7 @@ private:
   int64_t numHeads, rope, absorbedStride, qStride, qHead, qRope, resultStride,
       resultHead;
   double scale;
+  bool interleaved;
   Buffer absorbed, q, table, cache, result, scratch;
   Index token, firstHead, heads, end;
 };
@@ -125,9 +126,10 @@ LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
       absorbedStride(strideOf(op.getAbsorbed())), qStride(strideOf(op.getQ())),
       qHead(op.getQHead()), qRope(op.getQRope()),
       resultStride(strideOf(op.getResult())), resultHead(op.getResultHead()),
-      scale(op.getScale().convertToDouble()), absorbed(k.buffer(0)),
-      q(k.buffer(1)), table(k.buffer(2)), cache(k.buffer(3)),
-      result(k.buffer(4)), scratch(k.view(k.scratch(), k.index(0), k.f32())),
+      scale(op.getScale().convertToDouble()), interleaved(op.getInterleaved()),
+      absorbed(k.buffer(0)), q(k.buffer(1)), table(k.buffer(2)),
+      cache(k.buffer(3)), result(k.buffer(4)),
+      scratch(k.view(k.scratch(), k.index(0), k.f32())),
       token(k.tile() / tiling.tiles),
       firstHead(k.tile() % tiling.tiles * kHeads),
       heads(min(k.index(numHeads) - firstHead, kHeads)),
@@ -156,7 +158,7 @@ void LatentAttention::loadQueries() {
       transpose(k.mul(k.loadVector(absorbed, from + i), factor), i, h);
     });
     Index rotary = token * qStride + (firstHead + h) * qHead + qRope;
-    emitRotation(k, q, rotary, table, token * rope, rope,
+    emitRotation(k, q, rotary, table, token * rope, rope, interleaved,
                  [&](Index i, Value v) {
                    transpose(k.mul(v, factor), i + tiling.rank, h);
                  });

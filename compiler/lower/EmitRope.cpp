@@ -10,6 +10,8 @@
 #include "compiler/lower/Tiling.h"
 #include "compiler/lower/VectorMath.h"
 
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+
 using namespace mlir;
 
 namespace retort {
@@ -51,12 +53,27 @@ LogicalResult emitRopeTable(KernelBuilder &k, Operation *op) {
 }
 
 void emitRotation(KernelBuilder &k, Buffer x, Index head, Buffer table,
-                  Index tableRow, int64_t size,
+                  Index tableRow, int64_t size, bool interleaved,
                   function_ref<void(Index, Value)> put) {
-  int64_t half = size / 2;
+  int64_t half = size / 2, lanes = k.lanes();
+  SmallVector<int64_t> even, odd;
+  for (int64_t lane = 0; lane < lanes; ++lane) {
+    even.push_back(2 * lane);
+    odd.push_back(2 * lane + 1);
+  }
   k.forLoop(k.index(0), k.index(half), k.lanes(), [&](Index i) {
-    Value first = k.loadVector(x, head + i);
-    Value second = k.loadVector(x, head + i + half);
+    Value first, second;
+    if (interleaved) {
+      Value low = k.loadVector(x, head + i * 2);
+      Value high = k.loadVector(x, head + i * 2 + lanes);
+      first =
+          vector::ShuffleOp::create(k.builder(), k.location(), low, high, even);
+      second =
+          vector::ShuffleOp::create(k.builder(), k.location(), low, high, odd);
+    } else {
+      first = k.loadVector(x, head + i);
+      second = k.loadVector(x, head + i + half);
+    }
     Value cos = k.loadVector(table, tableRow + i);
     Value sin = k.loadVector(table, tableRow + i + half);
     put(i, k.fma(k.neg(second), sin, k.mul(first, cos)));
@@ -81,7 +98,7 @@ void RopeCacheEmitter::emitToken(Index t) {
   Index queries = t * qStride;
   k.forLoop(k.index(0), k.index(numHeads), 1, [&](Index h) {
     emitRotation(k, qkv, row + h * size, table, tableRow, size,
-                 [&](Index i, Value v) {
+                 /*interleaved=*/false, [&](Index i, Value v) {
                    k.store(v, result, queries + h * size + i, bytes);
                  });
   });
@@ -97,7 +114,7 @@ void RopeCacheEmitter::emitToken(Index t) {
   k.forLoop(k.index(0), k.index(kvHeads), 1, [&](Index h) {
     Index blockOfHead = (block * kvHeads + h) * (size * kernel::kCacheBlock);
     emitRotation(k, qkv, row + (h + numHeads) * size, table, tableRow, size,
-                 [&](Index i, Value v) {
+                 /*interleaved=*/false, [&](Index i, Value v) {
                    Index to = blockOfHead + i * kernel::kCacheBlock + slot;
                    for (int64_t lane = 0; lane < k.lanes(); ++lane)
                      k.store(k.extract(v, lane), keys,

@@ -19,10 +19,11 @@ namespace retort {
 
 /// Rotates the `size` elements of `x` from `head` on by the row of `table` that
 /// begins at `tableRow` (kernel.rope_table: cosines, then sines; padded halves)
-/// and calls `put` with the first element, counted from `head`, and the value
-/// of each vector of the result.
+/// and calls `put` with the first element and the value of each vector of the
+/// result, in padded halves. The elements are in padded halves too or, if
+/// `interleaved`, rotated pairs are neighbours.
 void emitRotation(KernelBuilder &k, Buffer x, Index head, Buffer table,
-                  Index tableRow, int64_t size,
+                  Index tableRow, int64_t size, bool interleaved,
                   llvm::function_ref<void(Index, mlir::Value)> put);
 
 } // namespace retort

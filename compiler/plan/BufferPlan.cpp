@@ -15,14 +15,27 @@ namespace retort {
 namespace {
 
 bool needsBuffer(Value v) {
-  return (kernel::isActivation(v.getType()) || kernel::isTokens(v.getType())) &&
+  Type type = v.getType();
+  return (kernel::isActivation(type) || kernel::isTokens(type) ||
+          kernel::isIds(type) || isa<kernel::ExpertListsType>(type)) &&
          !v.getDefiningOp<kernel::LoadWeightOp>();
 }
 
-int64_t rowBytesOf(Value v) {
+BufferSize sizeOf(Value v) {
+  if (auto lists = dyn_cast<kernel::ExpertListsType>(v.getType()))
+    return {lists.getSlots() * 4, lists.entriesOffset() * 4};
   auto type = cast<RankedTensorType>(v.getType());
   int64_t elements = type.getRank() == 2 ? type.getDimSize(1) : 1;
-  return elements * type.getElementTypeBitWidth() / 8;
+  return {elements * type.getElementTypeBitWidth() / 8, 0};
+}
+
+/// The residual of a launch that may write its result over it.
+Value residualOf(Operation &op) {
+  if (auto linear = dyn_cast<kernel::LinearOp>(op))
+    return linear.getResidual();
+  if (auto down = dyn_cast<kernel::MoeDownOp>(op))
+    return down.getResidual();
+  return {};
 }
 
 /// The number of the last op that uses a value; the terminator counts.
@@ -50,16 +63,16 @@ BufferPlan planBuffers(func::FuncOp func) {
   llvm::SmallVector<int> free;
 
   auto allocate = [&](Value v) {
-    int64_t bytes = rowBytesOf(v);
+    BufferSize size = sizeOf(v);
     for (int &candidate : free) {
-      if (plan.rowBytes[candidate] != bytes)
+      if (plan.sizes[candidate] != size)
         continue;
       plan.bufferOf[v] = candidate;
       free.erase(&candidate);
       return;
     }
-    plan.bufferOf[v] = static_cast<int>(plan.rowBytes.size());
-    plan.rowBytes.push_back(bytes);
+    plan.bufferOf[v] = static_cast<int>(plan.sizes.size());
+    plan.sizes.push_back(size);
   };
 
   for (Value arg : block.getArguments())
@@ -67,11 +80,10 @@ BufferPlan planBuffers(func::FuncOp func) {
   size_t number = 0;
   for (Operation &op : block) {
     Value inPlace;
-    if (auto linear = dyn_cast<kernel::LinearOp>(op))
-      if (Value r = linear.getResidual(); r && last[r] == number) {
-        plan.bufferOf[linear.getResult()] = plan.bufferOf[r];
-        inPlace = r;
-      }
+    if (Value r = residualOf(op); r && last[r] == number) {
+      plan.bufferOf[op.getResult(0)] = plan.bufferOf[r];
+      inPlace = r;
+    }
     // Results first: a launch must not write what it still reads.
     for (Value v : op.getResults())
       if (needsBuffer(v) && !plan.bufferOf.count(v))

@@ -19,16 +19,22 @@
 
 namespace retort {
 
-/// Values of a function mapped to numbered buffers. A row of buffer i takes
-/// `rowBytes[i]`; values of one buffer are never alive at the same time.
+/// What a value takes: bytes for each token, and bytes whatever their number.
+struct BufferSize {
+  int64_t perToken = 0, fixed = 0;
+  bool operator==(const BufferSize &) const = default;
+};
+
+/// Values of a function mapped to numbered buffers; values of one buffer are
+/// never alive at the same time.
 struct BufferPlan {
-  llvm::SmallVector<int64_t> rowBytes;
+  llvm::SmallVector<BufferSize> sizes;
   llvm::DenseMap<mlir::Value, int> bufferOf;
 };
 
-/// Plans a function of launches: arguments and results of launches that are
-/// activations get buffers, caches and weights don't. A linear's result takes
-/// its residual's buffer if the residual is used for the last time there.
+/// Plans a function of launches: arguments and results of launches get buffers,
+/// caches and weights don't. A linear's or moe_down's result takes its
+/// residual's buffer if the residual is used for the last time there.
 /// Buffers of arguments hold nothing else: `head` runs several times over one
 /// result of `body`. The buffers of returned values stay alive to the end.
 BufferPlan planBuffers(mlir::func::FuncOp func);

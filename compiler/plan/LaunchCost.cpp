@@ -13,7 +13,8 @@ using namespace mlir;
 
 namespace retort {
 
-LaunchCost launchCost(Operation *launch, int64_t tokensPerTile) {
+LaunchCost launchCost(Operation *launch, kernel::TokenClass tokens,
+                      int64_t tokensPerTile) {
   LaunchCost cost;
   for (Value v : launch->getOperands())
     if (kernel::isActivation(v.getType()))
@@ -25,6 +26,21 @@ LaunchCost launchCost(Operation *launch, int64_t tokensPerTile) {
   auto shape = [](Value w) {
     return cast<RankedTensorType>(w.getType()).getShape();
   };
+  auto matrix = [&](Value w) {
+    auto s = shape(w);
+    auto encoding = *encoding::getPackedEncoding(w.getType());
+    cost.weightBytes = encoding.matrixBytes(s[0], s[1]);
+    cost.flopsPerToken = 2 * s[0] * s[1];
+  };
+  auto experts = [&](Value w, kernel::ExpertListsType lists) {
+    matrix(w);
+    int64_t bytes = cost.weightBytes / lists.getNumExperts();
+    cost.weightBytes =
+        bytes * (tokens == kernel::TokenClass::One ? lists.getSlots()
+                                                   : lists.getNumExperts());
+    cost.flopsPerToken =
+        cost.flopsPerToken / lists.getNumExperts() * lists.getSlots();
+  };
   llvm::TypeSwitch<Operation *>(launch)
       .Case([&](kernel::EmbedOp op) {
         auto encoding = *encoding::getPackedEncoding(op.getWeight().getType());
@@ -34,11 +50,25 @@ LaunchCost launchCost(Operation *launch, int64_t tokensPerTile) {
       .Case([&](kernel::RmsNormOp op) {
         cost.flopsPerToken = 4 * shape(op.getWeight())[0];
       })
-      .Case([&](kernel::LinearOp op) {
-        auto s = shape(op.getWeight());
-        auto encoding = *encoding::getPackedEncoding(op.getWeight().getType());
-        cost.weightBytes = encoding.matrixBytes(s[0], s[1]);
-        cost.flopsPerToken = 2 * s[0] * s[1];
+      .Case([&](kernel::LinearOp op) { matrix(op.getWeight()); })
+      .Case([&](kernel::HeadLinearOp op) { matrix(op.getWeight()); })
+      .Case([&](kernel::MoeUpOp op) {
+        experts(op.getWeight(), op.getLists().getType());
+      })
+      .Case([&](kernel::MoeDownOp op) {
+        experts(op.getWeight(), op.getLists().getType());
+      })
+      .Case([&](kernel::LatentCacheOp op) {
+        int64_t size = op.getCache().getType().getHeadSize();
+        cost.bytesPerToken += size * 4;
+        cost.flopsPerToken = 4 * size;
+      })
+      .Case([&](kernel::LatentAttentionOp op) {
+        int64_t size = op.getCache().getType().getHeadSize();
+        int64_t rank = op.getRank();
+        cost.bytesPerPair = size * 4;
+        cost.flopsPerPair =
+            2 * static_cast<int64_t>(op.getNumHeads()) * (size + rank);
       })
       .Case([&](kernel::RopeCacheOp op) {
         int64_t kv = op.getKeys().getType().getNumHeads() *

@@ -28,8 +28,10 @@ struct LaunchCost {
   int64_t flopsPerPair = 0;
 };
 
-/// `tokensPerTile` tells how many queries share a read of the cache.
-LaunchCost launchCost(mlir::Operation *launch, int64_t tokensPerTile);
+/// `tokensPerTile` tells how many queries share a read of the cache. One token
+/// reads the experts that fire, many are taken to read all of them.
+LaunchCost launchCost(mlir::Operation *launch, kernel::TokenClass tokens,
+                      int64_t tokensPerTile);
 
 } // namespace retort
 

@@ -97,7 +97,7 @@ void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp body,
     int input = plan.bufferOf.lookup(block.getArgument(0));
     int output = plan.bufferOf.lookup(block.getTerminator()->getOperand(0));
     SmallVector<FlatSymbolRefAttr> symbols;
-    for (auto [index, bytes] : llvm::enumerate(plan.rowBytes)) {
+    for (auto [index, size] : llvm::enumerate(plan.sizes)) {
       bool isInput = static_cast<int>(index) == input;
       std::string symbol = (prefix + Twine(index)).str();
       if (isInput)
@@ -108,9 +108,11 @@ void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp body,
             fixed ? program::kLogitsBuffer.str() : program::kHiddenBuffer.str();
       // The head's input is the body's output.
       if (!(fixed && isInput))
-        createBuffer(b, symbol,
-                     fixed ? bytes * roundUp<int64_t>(headTokens, 8) : 0,
-                     fixed ? 0 : bytes, 0);
+        createBuffer(
+            b, symbol,
+            size.fixed +
+                (fixed ? size.perToken * roundUp<int64_t>(headTokens, 8) : 0),
+            fixed ? 0 : size.perToken, 0);
       symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
     }
     for (auto [value, index] : plan.bufferOf)
@@ -139,8 +141,12 @@ FlatSymbolRefAttr PlanProgramPass::getArg(Value v) {
     return load.getWeightAttr();
   if (auto type = dyn_cast<kernel::CacheType>(v.getType())) {
     // A cache keeps its memory through the launches that return it.
-    while (auto write = v.getDefiningOp<kernel::RopeCacheOp>())
-      v = v == write.getNewKeys() ? write.getKeys() : write.getValues();
+    while (!v.getDefiningOp<kernel::LoadCacheOp>()) {
+      if (auto write = v.getDefiningOp<kernel::LatentCacheOp>())
+        v = write.getCache();
+      else if (auto write = v.getDefiningOp<kernel::RopeCacheOp>())
+        v = v == write.getNewKeys() ? write.getKeys() : write.getValues();
+    }
     return getCacheBuffer(type,
                           v.getDefiningOp<kernel::LoadCacheOp>().getLayer());
   }
@@ -192,7 +198,7 @@ void PlanProgramPass::createLaunch(OpBuilder &b, Operation *op,
     if (!isa<kernel::CacheType>(v.getType()))
       args.push_back(getArg(v));
   Tiling tiling = getTiling(op, tokens);
-  LaunchCost cost = launchCost(op, tiling.tokensPerTile);
+  LaunchCost cost = launchCost(op, tokens, tiling.tokensPerTile);
   auto layer = op->getAttrOfType<IntegerAttr>(kLayerAttr);
   auto label = op->getAttrOfType<StringAttr>(kLabelAttr);
   program::LaunchOp::create(
@@ -221,7 +227,9 @@ void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
         program::PhaseOp::create(b, func.getLoc(), name, kind, min, max);
     OpBuilder inner = OpBuilder::atBlockEnd(&phase.getBody().emplaceBlock());
     for (Operation &op : func.getBody().front())
-      if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp, func::ReturnOp>(op))
+      if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp, func::ReturnOp>(op) &&
+          // One token's slots are in order already.
+          !(tokens == kernel::TokenClass::One && isa<kernel::MoeGroupOp>(op)))
         createLaunch(inner, &op, tokens);
   }
 }

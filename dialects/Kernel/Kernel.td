@@ -295,13 +295,16 @@ def Kernel_LatentCacheOp : Kernel_LaunchOp<"latent_cache"> {
   let description = [{
     From `offset` on a row of `kv` holds the latent, as long as `norm`, and at the
     next multiple of 32 the shared key: as many elements as a row of `table`, in
-    padded halves. The cache's row gets `rms_norm(latent, norm, eps)` (see
-    `kernel.rms_norm`), at the next multiple of 32 the key rotated by `table`.
+    padded halves or, `interleaved`, in pairs that are rotated together and zeros
+    behind them. The cache's row gets `rms_norm(latent, norm, eps)` (see
+    `kernel.rms_norm`), at the next multiple of 32 the key rotated by `table`,
+    in padded halves.
   }];
   let arguments = (ins Kernel_Activation:$kv, Kernel_Vector:$norm, AnyRankedTensor:$table, Kernel_CacheType:$cache,
-      F64Attr:$eps, I64Attr:$offset);
+      F64Attr:$eps, I64Attr:$offset, UnitAttr:$interleaved);
   let results = (outs Kernel_CacheType:$new_cache);
-  let assemblyFormat = "$kv `,` $norm `,` $table `,` $cache `eps` $eps `offset` $offset attr-dict `:` functional-type(operands, results)";
+  let assemblyFormat = [{$kv `,` $norm `,` $table `,` $cache `eps` $eps `offset` $offset (`interleaved` $interleaved^)? attr-dict
+      `:` functional-type(operands, results)}];
 }
 
 def Kernel_LatentAttentionOp : Kernel_LaunchOp<"latent_attention"> {
@@ -309,16 +312,19 @@ def Kernel_LatentAttentionOp : Kernel_LaunchOp<"latent_attention"> {
   let description = [{
     The query of head h is what `absorbed` has at h * rank, rank elements (a
     multiple of 32), and behind it the head's rotary part, which `q` has at
-    h * q_head + q_rope and which `table` rotates. Over the positions
+    h * q_head + q_rope, laid out as `kernel.latent_cache` takes the shared key,
+    and which `table` rotates. Over the positions
     j <= position + t of the latent cache c:
     `result[t, h * result_head + i] = sum_j softmax_j(scale * query . c[j]) * c[j, i]` for i < rank,
     the softmax streamed in f32 (arXiv 2205.14135); up to result_head zeros follow.
   }];
   let arguments = (ins Kernel_Activation:$absorbed, Kernel_Activation:$q, AnyRankedTensor:$table, Kernel_CacheType:$cache,
-      I64Attr:$num_heads, I64Attr:$rank, I64Attr:$q_head, I64Attr:$q_rope, I64Attr:$result_head, F64Attr:$scale);
+      I64Attr:$num_heads, I64Attr:$rank, I64Attr:$q_head, I64Attr:$q_rope, I64Attr:$result_head, F64Attr:$scale,
+      UnitAttr:$interleaved);
   let results = (outs Kernel_Activation:$result);
   let assemblyFormat = [{$absorbed `,` $q `,` $table `,` $cache `heads` $num_heads `rank` $rank `q_head` $q_head `q_rope` $q_rope
-      `result_head` $result_head `scale` $scale attr-dict `:` functional-type(operands, results)}];
+      `result_head` $result_head `scale` $scale (`interleaved` $interleaved^)? attr-dict
+      `:` functional-type(operands, results)}];
 }
 
 //===-- Mixture of experts -------------------------------------------------===//
