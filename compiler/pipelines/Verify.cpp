@@ -102,7 +102,8 @@ Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
     resident.read(event.launch.weight_bytes());
     int layer = event.launch.layer();
     if (layer < 0 || event.rowBytes < info.hidden_size() * sizeof(float) ||
-        event.launch.label()->string_view() != "linear down")
+        (event.launch.label()->string_view() != "linear down" &&
+         event.launch.label()->string_view() != "moe_down"))
       return;
     auto &rows = out.layers[layer];
     rows.resize(event.scalars.n_tokens * info.hidden_size());

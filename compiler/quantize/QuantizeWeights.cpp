@@ -42,28 +42,33 @@ struct QuantizeWeightsPass
       return signalPassFailure();
     SymbolTable symbols(getOperation());
     llvm::SetVector<Operation *> matrices;
-    llvm::SmallPtrSet<Operation *, 2> outer;
-    getOperation().walk([&](Operation *op) {
-      FlatSymbolRefAttr name;
-      bool isOuter = false;
-      if (auto linear = dyn_cast<model::LinearOp>(op)) {
-        name = linear.getWeightAttr();
-        isOuter = llvm::any_of(op->getUsers(), [](Operation *user) {
-          return isa<func::ReturnOp>(user);
-        });
-      } else if (auto embedding = dyn_cast<model::EmbeddingOp>(op)) {
-        name = embedding.getWeightAttr();
-        isOuter = true;
-      }
-      if (!name)
-        return;
-      Operation *weight = symbols.lookup(name.getValue());
+    llvm::SmallPtrSet<Operation *, 2> outer, routers;
+    auto add = [&](Attribute name) {
+      Operation *weight =
+          symbols.lookup(cast<FlatSymbolRefAttr>(name).getValue());
       matrices.insert(weight);
-      if (isOuter)
-        outer.insert(weight);
+      return weight;
+    };
+    getOperation().walk([&](Operation *op) {
+      if (auto linear = dyn_cast<model::LinearOp>(op)) {
+        Operation *weight = add(linear.getWeightAttr());
+        if (llvm::any_of(op->getUsers(), llvm::IsaPred<func::ReturnOp>))
+          outer.insert(weight);
+      } else if (auto embedding = dyn_cast<model::EmbeddingOp>(op)) {
+        outer.insert(add(embedding.getWeightAttr()));
+      } else if (auto mla = dyn_cast<model::MlaOp>(op)) {
+        add(mla.getKvBAttr());
+      } else if (auto moe = dyn_cast<model::MoeOp>(op)) {
+        routers.insert(add(moe.getRouterAttr()));
+        for (ArrayAttr list : {moe.getGates(), moe.getUps(), moe.getDowns(),
+                               moe.getShared().value_or(ArrayAttr())})
+          for (Attribute name : list ? list.getValue() : ArrayRef<Attribute>())
+            add(name);
+      }
     });
     for (Operation *op : matrices)
-      if (failed(encode(cast<model::WeightOp>(op), outer.contains(op))))
+      if (failed(encode(cast<model::WeightOp>(op), outer.contains(op),
+                        routers.contains(op))))
         return signalPassFailure();
   }
 
@@ -86,12 +91,18 @@ struct QuantizeWeightsPass
     return success();
   }
 
-  LogicalResult encode(model::WeightOp weight, bool isOuter) {
+  LogicalResult encode(model::WeightOp weight, bool isOuter, bool isRouter) {
     auto type = cast<RankedTensorType>(weight.getType());
     if (encoding::getPackedEncoding(type))
       return success();
     PackedEncoding result;
-    if (kind) {
+    if (isRouter) {
+      // An expert more or less is no small error, and routers are small.
+      Type element = type.getElementType();
+      result.kind = isa<Float8E4M3FNType>(element)
+                        ? EncodingKind::F32
+                        : keptKind(element).value_or(EncodingKind::F32);
+    } else if (kind) {
       result.kind = *kind;
     } else if (auto kept = keptKind(type.getElementType())) {
       result.kind = *kept;
