@@ -278,6 +278,13 @@ LogicalResult Fuser::head(func::FuncOp forward) {
   return success();
 }
 
+/// Whether the op behind a norm brings it into its own launches: the head does
+/// so with the final norm, latent attention with that of its queries.
+static bool consumerTakes(model::RmsNormOp norm, model::LinearOp output) {
+  return (output && output.getX() == norm.getResult()) ||
+         norm.getX().getDefiningOp<model::LinearOp>();
+}
+
 LogicalResult Fuser::run(func::FuncOp forward) {
   b.setInsertionPoint(forward);
   auto func =
@@ -298,7 +305,7 @@ LogicalResult Fuser::run(func::FuncOp forward) {
     if (auto e = dyn_cast<model::EmbeddingOp>(op))
       done = embedding(e);
     else if (auto n = dyn_cast<model::RmsNormOp>(op))
-      done = output && output.getX() == n.getResult() ? success() : norm(n);
+      done = consumerTakes(n, output) ? success() : norm(n);
     else if (auto a = dyn_cast<model::AttentionOp>(op))
       done = attention(a);
     else if (auto m = dyn_cast<model::MlaOp>(op))

@@ -35,6 +35,9 @@ MemRefType bufferType(Type type) {
   if (auto cache = dyn_cast<kernel::CacheType>(type))
     return MemRefType::get({kNominalElements},
                            Float32Type::get(type.getContext()));
+  if (isa<kernel::ExpertListsType>(type))
+    return MemRefType::get({kNominalElements},
+                           IntegerType::get(type.getContext(), 32));
   auto tensor = cast<RankedTensorType>(type);
   if (auto encoding = encoding::getPackedEncoding(type))
     return MemRefType::get(

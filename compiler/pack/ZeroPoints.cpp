@@ -11,13 +11,18 @@
 #include "compiler/pack/SpecReader.h"
 
 #include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
 
 namespace retort {
 namespace {
 
 /// How many strips, and blocks of each, are encoded both ways, evenly spread.
 constexpr int64_t kSampleStrips = 4;
-constexpr int64_t kSampleBlocks = 8;
+constexpr int64_t kSampleBlocks = 4;
 
 /// Calls `visit(i)` for up to `most` of 0 ... count - 1, evenly spread.
 template <typename Visit>
@@ -64,17 +69,42 @@ Result<bool> zeroPointsPay(const SpecReader &reader, std::vector<float> &rows) {
 
 Status chooseZeroPoints(std::span<WeightSpec> specs,
                         const checkpoint::Checkpoint &checkpoint) {
-  std::vector<float> rows;
-  for (WeightSpec &spec : specs) {
-    if (spec.form != WeightForm::Matrix ||
-        spec.encoding.kind != EncodingKind::Int4)
-      continue;
-    RETORT_ASSIGN_OR_RETURN(SpecReader reader,
-                            SpecReader::create(spec, checkpoint));
-    RETORT_ASSIGN_OR_RETURN(bool pays, zeroPointsPay(reader, rows));
-    spec.encoding.zeroPoints = pays;
+  std::atomic<size_t> next{0};
+  std::mutex mutex;
+  Status failure;
+  auto work = [&] {
+    std::vector<float> rows;
+    auto choose = [&](WeightSpec &spec) -> Status {
+      if (spec.form != WeightForm::Matrix ||
+          spec.encoding.kind != EncodingKind::Int4)
+        return Status::ok();
+      RETORT_ASSIGN_OR_RETURN(SpecReader reader,
+                              SpecReader::create(spec, checkpoint));
+      RETORT_ASSIGN_OR_RETURN(bool pays, zeroPointsPay(reader, rows));
+      spec.encoding.zeroPoints = pays;
+      return Status::ok();
+    };
+    for (size_t i; (i = next.fetch_add(1)) < specs.size();) {
+      Status status = choose(specs[i]);
+      if (status.isOk())
+        continue;
+      std::lock_guard lock(mutex);
+      if (failure.isOk())
+        failure = std::move(status);
+      next = specs.size();
+    }
+  };
+  std::vector<std::thread> threads;
+  try {
+    for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i)
+      threads.emplace_back(work);
+  } catch (const std::system_error &) {
+    // The threads that could be had do the work.
   }
-  return Status::ok();
+  work();
+  for (std::thread &thread : threads)
+    thread.join();
+  return failure;
 }
 
 } // namespace retort

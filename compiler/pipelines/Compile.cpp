@@ -24,6 +24,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
@@ -244,13 +245,21 @@ Status Compiler::runStage(Stage stage) {
 }
 
 /// Samples the matrices and marks those whose int4 groups gain from zero
-/// points.
+/// points. Experts are too many to look at, and do without.
 Status Compiler::markZeroPoints() {
   std::vector<WeightSpec> specs;
   std::vector<model::WeightOp> ops;
+  llvm::StringSet<> experts;
+  module->walk([&](model::MoeOp moe) {
+    for (mlir::ArrayAttr list : {moe.getGates(), moe.getUps(), moe.getDowns(),
+                                 moe.getShared().value_or(mlir::ArrayAttr())})
+      for (mlir::Attribute name :
+           list ? list.getValue() : llvm::ArrayRef<mlir::Attribute>())
+        experts.insert(mlir::cast<mlir::FlatSymbolRefAttr>(name).getValue());
+  });
   for (auto op : module->getOps<model::WeightOp>()) {
     auto type = cast<RankedTensorType>(op.getType());
-    if (type.getRank() != 2)
+    if (type.getRank() != 2 || experts.contains(op.getSymName()))
       continue;
     WeightSpec spec;
     spec.name = op.getSymName().str();

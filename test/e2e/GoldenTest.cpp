@@ -100,7 +100,8 @@ goldenName(const ::testing::TestParamInfo<Golden::ParamType> &info) {
 INSTANTIATE_TEST_SUITE_P(
     Checkpoints, Golden,
     ::testing::Combine(::testing::Values("qwen2-tied", "qwen2-untied", "llama3",
-                                         "llama-f16"),
+                                         "llama-f16", "deepseek-v3",
+                                         "deepseek-v3-fp8"),
                        ::testing::Values("keep", "f32")),
     goldenName);
 
