@@ -28,6 +28,8 @@ Type elementType(MLIRContext &context, DType dtype) {
     return BFloat16Type::get(&context);
   case DType::F16:
     return Float16Type::get(&context);
+  case DType::F8E4M3:
+    return Float8E4M3FNType::get(&context);
   default:
     return Float32Type::get(&context);
   }
