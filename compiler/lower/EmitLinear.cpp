@@ -15,28 +15,19 @@ namespace retort {
 
 using namespace kernel;
 
-LinearKernel::LinearKernel(KernelBuilder &k, LinearOp op)
-    : k(k), swiglu(op.getEpilogue() == Epilogue::Swiglu),
-      encoding(*encoding::getPackedEncoding(op.getWeight().getType())),
-      cols(cast<RankedTensorType>(op.getWeight().getType()).getDimSize(1)),
-      tiling(getLinearTiling(op, k.tokenClass())), xStride(strideOf(op.getX())),
-      resultStride(strideOf(op.getResult())) {
-  unsigned next = 0;
-  x = k.buffer(next++);
-  weights = k.buffer(next++);
-  if (op.getBias())
-    bias = k.buffer(next++);
-  if (op.getResidual())
-    residual = k.buffer(next++);
-  result = k.buffer(next);
-}
+LinearKernel::LinearKernel(KernelBuilder &k, Value weightOperand, Buffer x,
+                           int64_t xStride, Buffer weights,
+                           const LinearTiling &tiling)
+    : k(k), encoding(*encoding::getPackedEncoding(weightOperand.getType())),
+      cols(cast<RankedTensorType>(weightOperand.getType()).getDimSize(1)),
+      tiling(tiling), xStride(xStride), x(x), weights(weights) {}
 
-void LinearKernel::emitEpilogue(Index unit, Index token, Buffer sums, Index at,
-                                int64_t stripStride) {
+void LinearEpilogue::emit(KernelBuilder &k, const LinearTiling &tiling,
+                          Index unit, Index resultRow, Buffer sums, Index at,
+                          int64_t stripStride) const {
   Index row = unit * (tiling.unitStrips * kStripRows);
-  Index out = token * resultStride + unit * kStripRows;
-  for (int64_t v = 0; v < vectors(); ++v) {
-    int64_t lane = v * k.lanes();
+  Index out = resultRow + unit * kStripRows;
+  for (int64_t lane = 0; lane < kStripRows; lane += k.lanes()) {
     auto sum = [&](int64_t strip) {
       Value s = k.loadVector(sums, at + (strip * stripStride + lane));
       if (bias)
@@ -58,11 +49,36 @@ Value emitSilu(KernelBuilder &k, Value x) {
 }
 
 LogicalResult emitLinear(KernelBuilder &k, Operation *op) {
-  LinearKernel linear(k, cast<LinearOp>(op));
+  auto launch = cast<LinearOp>(op);
+  unsigned next = 0;
+  Buffer x = k.buffer(next++);
+  Buffer weights = k.buffer(next++);
+  LinearEpilogue epilogue;
+  epilogue.swiglu = launch.getEpilogue() == Epilogue::Swiglu;
+  epilogue.resultStride = strideOf(launch.getResult());
+  if (launch.getBias())
+    epilogue.bias = k.buffer(next++);
+  if (launch.getResidual())
+    epilogue.residual = k.buffer(next++);
+  epilogue.result = k.buffer(next);
+
+  LinearKernel linear(k, launch.getWeight(), x, strideOf(launch.getX()),
+                      weights, getLinearTiling(launch, k.tokenClass()));
+  LinearJob job{.weightBase = k.index(0),
+                .tile = k.tile(),
+                .xBase = k.index(0),
+                .rows = k.numTokens(),
+                .xRow = nullptr,
+                .finish = [&](Index unit, Index row, Buffer sums, Index at,
+                              int64_t stripStride) {
+                  epilogue.emit(k, linear.tiling, unit,
+                                row * epilogue.resultStride, sums, at,
+                                stripStride);
+                }};
   if (k.tokenClass() == TokenClass::One)
-    emitLinearOne(linear);
+    emitLinearOne(linear, job);
   else
-    emitLinearMany(linear);
+    emitLinearMany(linear, job);
   return success();
 }
 

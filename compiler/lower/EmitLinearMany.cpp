@@ -29,13 +29,14 @@ namespace {
 using Values = KernelBuilder::Values;
 
 /// Tokens of the small register tile, for those that are left. They may pass
-/// n_tokens by one, which the activations' padding allows for.
+/// the rows by one, which the activations' padding allows for.
 constexpr int64_t kTailTokens = 2;
 
 class LinearMany {
 public:
-  explicit LinearMany(LinearKernel &l)
-      : l(l), k(l.k), decode(k, l.weights, l.encoding), layout(l.tiling),
+  LinearMany(LinearKernel &l, const LinearJob &job)
+      : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
+        layout(l.tiling, bool(job.xRow)),
         scratch(k.view(k.scratch(), k.index(0), k.f32())) {}
 
   void emit();
@@ -44,12 +45,20 @@ private:
   void decodePanel(Index strip, Index firstCol, Index numCols);
   void decodeFloats(Index block, Index at);
   void decodeIntegers(Index block, Index at);
-  void multiply(Index sums, Index firstToken, Index numTokens, Index firstCol,
-                Index numCols);
-  void registerTile(int64_t vectors, int64_t tokens, Index lane, Index sums,
-                    Index token, Index firstCol, Index numCols);
+  /// Where the inputs of a register tile lie: element of row 0, column 0 of the
+  /// column block, and the elements between rows.
+  struct Inputs {
+    Buffer buffer;
+    Index base;
+    int64_t stride;
+  };
+  Inputs inputs(Index firstRow, Index numRows, Index firstCol, Index numCols);
+  void multiply(const Inputs &in, Index sums, Index numTokens, Index numCols);
+  void registerTile(const Inputs &in, int64_t vectors, int64_t tokens,
+                    Index lane, Index sums, Index token, Index numCols);
 
   LinearKernel &l;
+  const LinearJob &job;
   KernelBuilder &k;
   Decoder decode;
   LinearManyScratch layout;
@@ -100,7 +109,8 @@ void LinearMany::decodeIntegers(Index block, Index at) {
 
 void LinearMany::decodePanel(Index strip, Index firstCol, Index numCols) {
   int64_t size = l.encoding.blockCols();
-  Index first = l.stripByte(strip) + firstCol / size * l.encoding.blockBytes();
+  Index first = job.weightBase + strip * l.encoding.stripBytes(l.cols) +
+                firstCol / size * l.encoding.blockBytes();
   k.forLoop(k.index(0), numCols / size, 1, [&](Index b) {
     Index block = first + b * l.encoding.blockBytes();
     Index at = b * (size * kStripRows) + layout.panel;
@@ -111,8 +121,24 @@ void LinearMany::decodePanel(Index strip, Index firstCol, Index numCols) {
   });
 }
 
-void LinearMany::registerTile(int64_t vectors, int64_t tokens, Index lane,
-                              Index sums, Index token, Index firstCol,
+/// The rows of a token block: where they are if they follow each other, else
+/// copied together, once for all strips of the tile.
+LinearMany::Inputs LinearMany::inputs(Index firstRow, Index numRows,
+                                      Index firstCol, Index numCols) {
+  if (!job.xRow)
+    return {l.x, job.xBase + firstRow * l.xStride + firstCol, l.xStride};
+  k.forLoop(k.index(0), numRows, 1, [&](Index r) {
+    Index from = job.xRow(firstRow + r) + firstCol;
+    Index to = r * kLinearColBlock + layout.inputs;
+    k.forLoop(k.index(0), numCols, k.lanes(), [&](Index c) {
+      k.store(k.loadVector(l.x, from + c), scratch, to + c, 4 * k.lanes());
+    });
+  });
+  return {scratch, k.index(layout.inputs), kLinearColBlock};
+}
+
+void LinearMany::registerTile(const Inputs &in, int64_t vectors, int64_t tokens,
+                              Index lane, Index sums, Index token,
                               Index numCols) {
   constexpr int64_t kUnroll = 2;
   auto sumAt = [&](int64_t t, int64_t v) {
@@ -122,7 +148,7 @@ void LinearMany::registerTile(int64_t vectors, int64_t tokens, Index lane,
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < vectors; ++v)
       acc.push_back(k.loadVector(scratch, sumAt(t, v)));
-  Index x = token * l.xStride + firstCol;
+  Index x = in.base + token * in.stride;
   acc = k.forLoop(
       k.index(0), numCols, kUnroll, acc, [&](Index c, ValueRange carried) {
         Values next(carried.begin(), carried.end());
@@ -133,7 +159,7 @@ void LinearMany::registerTile(int64_t vectors, int64_t tokens, Index lane,
                 scratch, lane + c * kStripRows +
                              (layout.panel + u * kStripRows + v * k.lanes())));
           for (int64_t t = 0; t < tokens; ++t) {
-            Value xt = k.loadSplat(l.x, x + c + (t * l.xStride + u));
+            Value xt = k.loadSplat(in.buffer, x + c + (t * in.stride + u));
             for (int64_t v = 0; v < vectors; ++v) {
               Value &a = next[t * vectors + v];
               a = k.fma(w[v], xt, a);
@@ -147,26 +173,26 @@ void LinearMany::registerTile(int64_t vectors, int64_t tokens, Index lane,
       k.store(acc[t * vectors + v], scratch, sumAt(t, v), 4 * k.lanes());
 }
 
-void LinearMany::multiply(Index sums, Index firstToken, Index numTokens,
-                          Index firstCol, Index numCols) {
+void LinearMany::multiply(const Inputs &in, Index sums, Index numTokens,
+                          Index numCols) {
   int64_t tokens = k.target().microTokens, vectors = k.target().microVectors;
   Index whole = numTokens / tokens * tokens;
-  k.forLoop(
-      k.index(0), k.index(kStripRows), vectors * k.lanes(), [&](Index lane) {
-        k.forLoop(k.index(0), whole, tokens, [&](Index t) {
-          registerTile(vectors, tokens, lane, sums + t * kStripRows + lane,
-                       firstToken + t, firstCol, numCols);
-        });
-      });
+  k.forLoop(k.index(0), k.index(kStripRows), vectors * k.lanes(),
+            [&](Index lane) {
+              k.forLoop(k.index(0), whole, tokens, [&](Index t) {
+                registerTile(in, vectors, tokens, lane,
+                             sums + t * kStripRows + lane, t, numCols);
+              });
+            });
   k.forLoop(whole, numTokens, kTailTokens, [&](Index t) {
-    registerTile(l.vectors(), kTailTokens, k.index(0), sums + t * kStripRows,
-                 firstToken + t, firstCol, numCols);
+    registerTile(in, l.vectors(), kTailTokens, k.index(0),
+                 sums + t * kStripRows, t, numCols);
   });
 }
 
 void LinearMany::emit() {
   const LinearTiling &t = l.tiling;
-  Index firstUnit = k.tile() * t.unitsPerTile;
+  Index firstUnit = job.tile * t.unitsPerTile;
   Index units = min(k.index(t.units) - firstUnit, t.unitsPerTile);
   Index strips = units * t.unitStrips;
   Index firstStrip = firstUnit * t.unitStrips;
@@ -175,24 +201,24 @@ void LinearMany::emit() {
     return strip * kSumsPerStrip + layout.sums;
   };
 
-  k.forLoop(k.index(0), k.numTokens(), kLinearTokenBlock, [&](Index token) {
-    Index tokens = min(k.numTokens() - token, kLinearTokenBlock);
+  k.forLoop(k.index(0), job.rows, kLinearTokenBlock, [&](Index token) {
+    Index tokens = min(job.rows - token, kLinearTokenBlock);
     k.forLoop(k.index(0), strips * kSumsPerStrip, k.lanes(), [&](Index at) {
       k.store(k.zero(k.vecF32()), scratch, at + layout.sums, 4 * k.lanes());
     });
     k.forLoop(
         k.index(0), k.index(l.paddedCols()), kLinearColBlock, [&](Index col) {
           Index cols = min(k.index(l.paddedCols()) - col, kLinearColBlock);
+          Inputs in = inputs(token, tokens, col, cols);
           k.forLoop(k.index(0), strips, 1, [&](Index s) {
             decodePanel(firstStrip + s, col, cols);
-            multiply(sumsOf(s), token, tokens, col, cols);
+            multiply(in, sumsOf(s), tokens, cols);
           });
         });
     k.forLoop(k.index(0), units, 1, [&](Index u) {
       k.forLoop(k.index(0), tokens, 1, [&](Index n) {
-        l.emitEpilogue(firstUnit + u, token + n, scratch,
-                       sumsOf(u * t.unitStrips) + n * kStripRows,
-                       kSumsPerStrip);
+        job.finish(firstUnit + u, token + n, scratch,
+                   sumsOf(u * t.unitStrips) + n * kStripRows, kSumsPerStrip);
       });
     });
   });
@@ -200,6 +226,8 @@ void LinearMany::emit() {
 
 } // namespace
 
-void emitLinearMany(LinearKernel &linear) { LinearMany(linear).emit(); }
+void emitLinearMany(LinearKernel &linear, const LinearJob &job) {
+  LinearMany(linear, job).emit();
+}
 
 } // namespace retort

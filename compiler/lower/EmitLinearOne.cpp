@@ -28,8 +28,8 @@ using Values = KernelBuilder::Values;
 
 class LinearOne {
 public:
-  explicit LinearOne(LinearKernel &l)
-      : l(l), k(l.k), decode(k, l.weights, l.encoding),
+  LinearOne(LinearKernel &l, const LinearJob &job)
+      : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
         layout(l.tiling, l.encoding, l.cols),
         scratch(k.view(k.scratch(), k.index(0), k.f32())),
         chains(std::max<int64_t>(1, k.target().fmaChains / l.vectors())) {}
@@ -45,6 +45,7 @@ private:
   void int8Columns(Index block, Index within, Index col, Values &acc);
 
   LinearKernel &l;
+  const LinearJob &job;
   KernelBuilder &k;
   Decoder decode;
   LinearOneScratch layout;
@@ -66,7 +67,7 @@ void LinearOne::scaleActivations() {
   k.forLoop(k.index(0), k.index(l.paddedCols() / size), 1, [&](Index b) {
     Values sum = k.forLoop(
         b * size, b * size + size, 8, {zero}, [&](Index c, ValueRange s) {
-          Value x = k.loadVector(l.x, c, 8, 32);
+          Value x = k.loadVector(l.x, job.xBase + c, 8, 32);
           k.store(k.mul(x, factor), scratch, c + layout.x, 32);
           return Values{k.add(s[0], x)};
         });
@@ -83,7 +84,7 @@ Values LinearOne::floatBlock(Index block, Index col, Values sums) {
                 [&](Index c, ValueRange carried) {
                   Values acc(carried.begin(), carried.end());
                   for (int64_t u = 0; u < kUnroll; ++u) {
-                    Value x = k.loadSplat(l.x, col + c + u);
+                    Value x = k.loadSplat(l.x, job.xBase + col + c + u);
                     for (int64_t v = 0; v < l.vectors(); ++v)
                       acc[v] =
                           k.fma(decode.loadFloats(block, c + u, v), x, acc[v]);
@@ -121,7 +122,7 @@ void LinearOne::int8Columns(Index block, Index within, Index col, Values &acc) {
   for (int64_t v = 0; v < l.vectors(); ++v)
     words.push_back(decode.loadWords(block, within, v));
   for (int64_t i = 0; i < 4; ++i) {
-    Value x = k.loadSplat(l.x, col + i);
+    Value x = k.loadSplat(l.x, job.xBase + col + i);
     for (int64_t v = 0; v < l.vectors(); ++v) {
       Value &a = acc[v * chains + i % chains];
       a = k.fma(decode.quant(words[v], i), x, a);
@@ -164,9 +165,9 @@ void LinearOne::emit() {
 
   // Units tile, tile + tiles, tile + 2 tiles, ... below the number of units.
   const LinearTiling &t = l.tiling;
-  Index units = (k.index(t.units + t.tiles - 1) - k.tile()) / t.tiles;
+  Index units = (k.index(t.units + t.tiles - 1) - job.tile) / t.tiles;
   Index strips = units * t.unitStrips;
-  auto unitOf = [&](Index n) { return n * t.tiles + k.tile(); };
+  auto unitOf = [&](Index n) { return n * t.tiles + job.tile; };
   auto stripOf = [&](Index n) {
     return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
   };
@@ -177,7 +178,9 @@ void LinearOne::emit() {
   k.forLoop(
       k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1, [&](Index b) {
         k.forLoop(k.index(0), strips, 1, [&](Index n) {
-          Index block = l.stripByte(stripOf(n)) + b * l.encoding.blockBytes();
+          Index block = job.weightBase +
+                        stripOf(n) * l.encoding.stripBytes(l.cols) +
+                        b * l.encoding.blockBytes();
           Index at = n * kStripRows + layout.sums;
           Values sums;
           for (int64_t v = 0; v < l.vectors(); ++v)
@@ -190,13 +193,15 @@ void LinearOne::emit() {
         });
       });
   k.forLoop(k.index(0), units, 1, [&](Index n) {
-    l.emitEpilogue(unitOf(n), k.index(0), scratch,
-                   n * (t.unitStrips * kStripRows) + layout.sums, kStripRows);
+    job.finish(unitOf(n), k.index(0), scratch,
+               n * (t.unitStrips * kStripRows) + layout.sums, kStripRows);
   });
 }
 
 } // namespace
 
-void emitLinearOne(LinearKernel &linear) { LinearOne(linear).emit(); }
+void emitLinearOne(LinearKernel &linear, const LinearJob &job) {
+  LinearOne(linear, job).emit();
+}
 
 } // namespace retort

@@ -6,29 +6,15 @@
 //===----------------------------------------------------------------------===//
 
 #include "compiler/lower/Emitters.h"
+#include "compiler/lower/NormKernel.h"
 #include "compiler/lower/Tiling.h"
 
 using namespace mlir;
 
 namespace retort {
-namespace {
-
-struct NormEmitter {
-  KernelBuilder &k;
-  Buffer x, weight, result;
-  int64_t width, stride;
-  double eps;
-
-  /// Elements that whole vectors cover; the rest of the width goes one by one.
-  int64_t vectorized() const { return width / k.lanes() * k.lanes(); }
-
-  Value sumOfSquares(Index row);
-  void normalize(Index from, Index to);
-};
-
 /// Four chains of lanes: short sums, so that f32 suffices, and the latency of
 /// the FMAs is hidden.
-Value NormEmitter::sumOfSquares(Index row) {
+Value NormKernel::sumOfSquares(Index row) {
   constexpr int64_t kChains = 4;
   int64_t lanes = k.lanes();
   int64_t unrolled = width / (kChains * lanes) * (kChains * lanes);
@@ -55,7 +41,7 @@ Value NormEmitter::sumOfSquares(Index row) {
   return sum;
 }
 
-void NormEmitter::normalize(Index from, Index to) {
+void NormKernel::normalize(Index from, Index to) {
   Value sum = k.extend(sumOfSquares(from), k.f64());
   Value mean = k.div(sum, k.constant(k.f64(), static_cast<double>(width)));
   Value root = k.sqrt(k.add(mean, k.constant(k.f64(), eps)));
@@ -79,26 +65,26 @@ void NormEmitter::normalize(Index from, Index to) {
   });
 }
 
-} // namespace
-
 LogicalResult emitRmsNorm(KernelBuilder &k, Operation *op) {
   auto norm = cast<kernel::RmsNormOp>(op);
   auto weight = cast<RankedTensorType>(norm.getWeight().getType());
   if (!weight.getElementType().isF32())
     return op->emitOpError("expected a weight of f32, found ") << weight;
-  NormEmitter emitter{.k = k,
-                      .x = k.buffer(0),
-                      .weight = k.buffer(1),
-                      .result = k.buffer(2),
-                      .width = weight.getDimSize(0),
-                      .stride = kernel::strideOf(norm.getX()),
-                      .eps = norm.getEps().convertToDouble()};
+  NormKernel emitter{.k = k,
+                     .x = k.buffer(0),
+                     .weight = k.buffer(1),
+                     .result = k.buffer(2),
+                     .width = weight.getDimSize(0),
+                     .stride = kernel::strideOf(norm.getResult()),
+                     .eps = norm.getEps().convertToDouble()};
+  int64_t xStride = kernel::strideOf(norm.getX());
   int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
   Index first = k.tile() * tokensPerTile;
   Index end = min(first + tokensPerTile, k.numTokens());
   k.forLoop(first, end, 1, [&](Index t) {
     Index row = norm.getFromFirstRow() ? t + k.firstRow() : t;
-    emitter.normalize(row * emitter.stride, t * emitter.stride);
+    emitter.normalize(row * xStride + static_cast<int64_t>(norm.getOffset()),
+                      t * emitter.stride);
   });
   return success();
 }

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "compiler/lower/Emitters.h"
+#include "compiler/lower/RopeKernel.h"
 #include "compiler/lower/Tiling.h"
 #include "compiler/lower/VectorMath.h"
 
@@ -49,6 +50,20 @@ LogicalResult emitRopeTable(KernelBuilder &k, Operation *op) {
   return success();
 }
 
+void emitRotation(KernelBuilder &k, Buffer x, Index head, Buffer table,
+                  Index tableRow, int64_t size,
+                  function_ref<void(Index, Value)> put) {
+  int64_t half = size / 2;
+  k.forLoop(k.index(0), k.index(half), k.lanes(), [&](Index i) {
+    Value first = k.loadVector(x, head + i);
+    Value second = k.loadVector(x, head + i + half);
+    Value cos = k.loadVector(table, tableRow + i);
+    Value sin = k.loadVector(table, tableRow + i + half);
+    put(i, k.fma(k.neg(second), sin, k.mul(first, cos)));
+    put(i + half, k.fma(first, sin, k.mul(second, cos)));
+  });
+}
+
 namespace {
 
 struct RopeCacheEmitter {
@@ -56,24 +71,8 @@ struct RopeCacheEmitter {
   Buffer qkv, table, keys, values, result;
   int64_t numHeads, kvHeads, size, qkvStride, qStride;
 
-  /// Calls `put` with the first element and the value of each vector of the
-  /// rotated head that begins at element `head` of `qkv`.
-  void rotate(Index head, Index tableRow, function_ref<void(Index, Value)> put);
   void emitToken(Index t);
 };
-
-void RopeCacheEmitter::rotate(Index head, Index tableRow,
-                              function_ref<void(Index, Value)> put) {
-  int64_t half = size / 2;
-  k.forLoop(k.index(0), k.index(half), k.lanes(), [&](Index i) {
-    Value x = k.loadVector(qkv, head + i);
-    Value y = k.loadVector(qkv, head + i + half);
-    Value cos = k.loadVector(table, tableRow + i);
-    Value sin = k.loadVector(table, tableRow + i + half);
-    put(i, k.fma(k.neg(y), sin, k.mul(x, cos)));
-    put(i + half, k.fma(x, sin, k.mul(y, cos)));
-  });
-}
 
 void RopeCacheEmitter::emitToken(Index t) {
   int64_t bytes = 4 * k.lanes();
@@ -81,9 +80,10 @@ void RopeCacheEmitter::emitToken(Index t) {
   Index row = t * qkvStride;
   Index queries = t * qStride;
   k.forLoop(k.index(0), k.index(numHeads), 1, [&](Index h) {
-    rotate(row + h * size, tableRow, [&](Index i, Value v) {
-      k.store(v, result, queries + h * size + i, bytes);
-    });
+    emitRotation(k, qkv, row + h * size, table, tableRow, size,
+                 [&](Index i, Value v) {
+                   k.store(v, result, queries + h * size + i, bytes);
+                 });
   });
   // The row's padding, which the next launch may read.
   k.forLoop(k.index(numHeads * size), k.index(qStride), k.lanes(),
@@ -96,11 +96,13 @@ void RopeCacheEmitter::emitToken(Index t) {
   Index slot = position % kernel::kCacheBlock;
   k.forLoop(k.index(0), k.index(kvHeads), 1, [&](Index h) {
     Index blockOfHead = (block * kvHeads + h) * (size * kernel::kCacheBlock);
-    rotate(row + (h + numHeads) * size, tableRow, [&](Index i, Value v) {
-      Index to = blockOfHead + i * kernel::kCacheBlock + slot;
-      for (int64_t lane = 0; lane < k.lanes(); ++lane)
-        k.store(k.extract(v, lane), keys, to + lane * kernel::kCacheBlock);
-    });
+    emitRotation(k, qkv, row + (h + numHeads) * size, table, tableRow, size,
+                 [&](Index i, Value v) {
+                   Index to = blockOfHead + i * kernel::kCacheBlock + slot;
+                   for (int64_t lane = 0; lane < k.lanes(); ++lane)
+                     k.store(k.extract(v, lane), keys,
+                             to + lane * kernel::kCacheBlock);
+                 });
     Index from = row + (h + (numHeads + kvHeads)) * size;
     Index to = blockOfHead + slot * size;
     k.forLoop(k.index(0), k.index(size), k.lanes(), [&](Index i) {

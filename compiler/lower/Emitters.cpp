@@ -23,6 +23,13 @@ Emitter lookupEmitter(Operation *launch) {
       .Case([](RopeCacheOp) { return emitRopeCache; })
       .Case([](AttentionOp) { return emitAttention; })
       .Case([](LinearOp) { return emitLinear; })
+      .Case([](HeadLinearOp) { return emitHeadLinear; })
+      .Case([](LatentCacheOp) { return emitLatentCache; })
+      .Case([](LatentAttentionOp) { return emitLatentAttention; })
+      .Case([](MoeRouteOp) { return emitMoeRoute; })
+      .Case([](MoeGroupOp) { return emitMoeGroup; })
+      .Case([](MoeUpOp) { return emitMoeUp; })
+      .Case([](MoeDownOp) { return emitMoeDown; })
       .Default([](Operation *) { return nullptr; });
 }
 

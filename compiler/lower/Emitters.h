@@ -30,6 +30,13 @@ mlir::LogicalResult emitRmsNorm(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitRopeTable(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitRopeCache(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitAttention(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitHeadLinear(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitLatentCache(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitLatentAttention(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitMoeRoute(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitMoeGroup(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitMoeUp(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitMoeDown(KernelBuilder &k, mlir::Operation *op);
 
 } // namespace retort
 

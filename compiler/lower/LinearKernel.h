@@ -17,11 +17,16 @@
 #include "compiler/lower/Decode.h"
 #include "compiler/lower/Tiling.h"
 
+#include <functional>
+#include <optional>
+
 namespace retort {
 
-/// A linear launch's operands and geometry.
+/// What the linear algorithms need to know of a matrix product: the weights'
+/// geometry, how tiles divide its rows, and where its inputs lie.
 struct LinearKernel {
-  LinearKernel(KernelBuilder &k, kernel::LinearOp op);
+  LinearKernel(KernelBuilder &k, mlir::Value weightOperand, Buffer x,
+               int64_t xStride, Buffer weights, const LinearTiling &tiling);
 
   /// Columns up to the end of the last block.
   int64_t paddedCols() const {
@@ -29,30 +34,51 @@ struct LinearKernel {
   }
   /// Registers that hold a strip's rows.
   int64_t vectors() const { return kStripRows / k.lanes(); }
-  /// Byte of strip `strip` in the weights.
-  Index stripByte(Index strip) { return strip * encoding.stripBytes(cols); }
-
-  /// Finishes unit `unit` for a token whose sums lie in `sums` from `at` on,
-  /// those of a swiglu unit's second strip `stripStride` elements further:
-  /// bias, residual or swiglu, and the store.
-  void emitEpilogue(Index unit, Index token, Buffer sums, Index at,
-                    int64_t stripStride);
 
   KernelBuilder &k;
-  bool swiglu;
   PackedEncoding encoding;
   int64_t cols;
   LinearTiling tiling;
-  int64_t xStride, resultStride;
-  Buffer x, weights, result;
-  std::optional<Buffer> bias, residual;
+  int64_t xStride;
+  Buffer x, weights;
+};
+
+/// One tile of a matrix product. A launch may compute several in turn, with
+/// other weights and inputs each: those of an expert or of a head.
+struct LinearJob {
+  /// First byte of the matrix in the weights, and number of the tile among
+  /// `LinearKernel::tiling.tiles`.
+  Index weightBase, tile;
+  /// Inputs: row r begins at element xBase + r * xStride of x, or at xRow(r) if
+  /// that is given. The algorithm for one token takes row 0 alone.
+  Index xBase, rows;
+  std::function<Index(Index)> xRow;
+  /// Takes the finished sums of an output unit for an input row. They lie in
+  /// `sums` from `at` on, 32 of them; those of a swiglu unit's second strip
+  /// `stripStride` elements further.
+  std::function<void(Index unit, Index row, Buffer sums, Index at,
+                     int64_t stripStride)>
+      finish;
 };
 
 /// One token: streams of weights, decoded in registers.
-void emitLinearOne(LinearKernel &linear);
+void emitLinearOne(LinearKernel &linear, const LinearJob &job);
 
 /// Many tokens: weights decoded once per token block, a register tile of FMAs.
-void emitLinearMany(LinearKernel &linear);
+void emitLinearMany(LinearKernel &linear, const LinearJob &job);
+
+/// What becomes of a linear launch's sums.
+struct LinearEpilogue {
+  bool swiglu = false;
+  Buffer result;
+  int64_t resultStride = 0;
+  std::optional<Buffer> bias = std::nullopt, residual = std::nullopt;
+
+  /// Bias, residual or swiglu, and the store to columns of `unit` in the row
+  /// that begins at element `resultRow`.
+  void emit(KernelBuilder &k, const LinearTiling &tiling, Index unit,
+            Index resultRow, Buffer sums, Index at, int64_t stripStride) const;
+};
 
 /// silu(x) = x / (1 + exp(-x)) of f32 lanes.
 mlir::Value emitSilu(KernelBuilder &k, mlir::Value x);

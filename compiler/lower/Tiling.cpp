@@ -16,14 +16,17 @@ namespace retort {
 using namespace kernel;
 
 LinearTiling getLinearTiling(LinearOp op, TokenClass tokens) {
+  return getLinearTiling(
+      cast<RankedTensorType>(op.getWeight().getType()).getDimSize(0),
+      op.getEpilogue() == Epilogue::Swiglu, tokens);
+}
+
+LinearTiling getLinearTiling(int64_t rows, bool swiglu, TokenClass tokens) {
   // Enough tiles to even out the workers' speeds, if the matrix allows it.
   constexpr int64_t kMinTiles = 12;
   LinearTiling tiling;
-  tiling.unitStrips = op.getEpilogue() == Epilogue::Swiglu ? 2 : 1;
-  int64_t strips = ceilDiv<int64_t>(
-      cast<RankedTensorType>(op.getWeight().getType()).getDimSize(0),
-      kStripRows);
-  tiling.units = ceilDiv(strips, tiling.unitStrips);
+  tiling.unitStrips = swiglu ? 2 : 1;
+  tiling.units = ceilDiv(ceilDiv(rows, kStripRows), tiling.unitStrips);
   // Four streams of weights come closest to the memory's bandwidth; the sums of
   // eight strips for a token block stay in the second-level cache.
   tiling.unitsPerTile = (tokens == TokenClass::One ? 4 : 8) / tiling.unitStrips;
@@ -34,16 +37,84 @@ LinearTiling getLinearTiling(LinearOp op, TokenClass tokens) {
   return tiling;
 }
 
-static Tiling linearTiling(LinearOp op, TokenClass tokens) {
-  LinearTiling linear = getLinearTiling(op, tokens);
-  auto type = cast<RankedTensorType>(op.getWeight().getType());
+namespace {
+
+int64_t rowsOf(Value weight) {
+  return cast<RankedTensorType>(weight.getType()).getDimSize(0);
+}
+
+int64_t linearScratchBytes(const LinearTiling &linear, Value weight,
+                           TokenClass tokens, bool gathers) {
+  auto type = cast<RankedTensorType>(weight.getType());
   int64_t elements =
       tokens == TokenClass::One
           ? LinearOneScratch(linear, *encoding::getPackedEncoding(type),
                              type.getDimSize(1))
                 .end
-          : LinearManyScratch(linear).end;
-  return {.tiles = linear.tiles, .scratchBytes = elements * 4};
+          : LinearManyScratch(linear, gathers).end;
+  return elements * 4;
+}
+
+Tiling linearTiling(LinearOp op, TokenClass tokens) {
+  LinearTiling linear = getLinearTiling(op, tokens);
+  return {.tiles = linear.tiles,
+          .scratchBytes = linearScratchBytes(linear, op.getWeight(), tokens,
+                                             /*gathers=*/false)};
+}
+
+Tiling headLinearTiling(HeadLinearOp op, TokenClass tokens) {
+  HeadLinearTiling tiling(op, tokens);
+  return {.tiles = tiling.heads * tiling.linear.tiles,
+          .scratchBytes = linearScratchBytes(tiling.linear, op.getWeight(),
+                                             tokens, /*gathers=*/false)};
+}
+
+Tiling moeUpTiling(MoeUpOp op, TokenClass tokens) {
+  MoeUpTiling tiling(op, tokens);
+  bool one = tokens == TokenClass::One;
+  return {.tiles = (one ? tiling.slots : tiling.experts) * tiling.linear.tiles,
+          .scratchBytes = linearScratchBytes(tiling.linear, op.getWeight(),
+                                             tokens, /*gathers=*/true)};
+}
+
+Tiling moeDownTiling(MoeDownOp op, TokenClass tokens) {
+  MoeDownTiling tiling(op, tokens);
+  return {.tiles = tiling.linear.tiles,
+          .scratchBytes = linearScratchBytes(tiling.linear, op.getWeight(),
+                                             tokens, /*gathers=*/true)};
+}
+
+} // namespace
+
+HeadLinearTiling::HeadLinearTiling(HeadLinearOp op, TokenClass tokens)
+    : heads(op.getHeads()) {
+  linear = getLinearTiling(rowsOf(op.getWeight()) / heads, false, tokens);
+  // Heads are tiles enough.
+  int64_t perTile = tokens == TokenClass::One ? 4 : 8;
+  linear.unitsPerTile = std::min(perTile, linear.units);
+  linear.tiles = ceilDiv(linear.units, linear.unitsPerTile);
+}
+
+MoeUpTiling::MoeUpTiling(MoeUpOp op, TokenClass tokens)
+    : experts(op.getLists().getType().getNumExperts()),
+      slots(op.getLists().getType().getSlots()) {
+  linear = getLinearTiling(rowsOf(op.getWeight()) / experts, true, tokens);
+}
+
+MoeDownTiling::MoeDownTiling(MoeDownOp op, TokenClass tokens)
+    : experts(op.getLists().getType().getNumExperts()),
+      slots(op.getLists().getType().getSlots()) {
+  linear = getLinearTiling(rowsOf(op.getWeight()) / experts, false, tokens);
+}
+
+LatentAttentionTiling::LatentAttentionTiling(LatentAttentionOp op)
+    : tiles(ceilDiv<int64_t>(op.getNumHeads(), kHeads)),
+      size(op.getCache().getType().getHeadSize()), rank(op.getRank()) {
+  shares = size * kHeads;
+  sums = shares + kAttentionBlock * kHeads;
+  maxima = sums + kHeads;
+  results = maxima + kHeads;
+  end = results + kHeads * rank;
 }
 
 static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
@@ -62,6 +133,28 @@ Tiling getTiling(Operation *launch, TokenClass tokens) {
       // The tokens of a cache block, so that two tiles seldom write one line.
       .Case([&](RopeCacheOp) { return Tiling{.tokensPerTile = kCacheBlock}; })
       .Case([&](AttentionOp op) { return attentionTiling(op, tokens); })
+      .Case([&](HeadLinearOp op) { return headLinearTiling(op, tokens); })
+      .Case([&](LatentCacheOp) { return Tiling{.tokensPerTile = 8}; })
+      .Case([&](LatentAttentionOp op) {
+        LatentAttentionTiling tiling(op);
+        return Tiling{.tiles = tiling.tiles,
+                      .tokensPerTile = 1,
+                      .scratchBytes = tiling.end * 4};
+      })
+      .Case([&](MoeRouteOp op) {
+        // Scores, the choice, the groups' scores, and marks: all f32 or i32.
+        int64_t padded = roundUp<int64_t>(op.getExperts(), 16);
+        return Tiling{.tokensPerTile = 4,
+                      .scratchBytes =
+                          (3 * padded + roundUp<int64_t>(op.getGroups(), 16)) *
+                          4};
+      })
+      .Case([&](MoeGroupOp op) {
+        return Tiling{.scratchBytes =
+                          op.getLists().getType().entriesOffset() * 4};
+      })
+      .Case([&](MoeUpOp op) { return moeUpTiling(op, tokens); })
+      .Case([&](MoeDownOp op) { return moeDownTiling(op, tokens); })
       .Default([](Operation *) { return Tiling{}; });
 }
 

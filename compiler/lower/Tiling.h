@@ -48,6 +48,9 @@ struct LinearTiling {
 };
 
 LinearTiling getLinearTiling(kernel::LinearOp op, kernel::TokenClass tokens);
+/// For `rows` weight rows, gate and up in turn with `swiglu`.
+LinearTiling getLinearTiling(int64_t rows, bool swiglu,
+                             kernel::TokenClass tokens);
 
 /// Tokens whose sums are kept in scratch while the weights go by, and columns
 /// of weights that are decoded at a time, in linear launches of many tokens.
@@ -70,12 +73,15 @@ struct LinearOneScratch {
 };
 
 /// Scratch of a linear launch of many tokens, in f32 elements: decoded weights
-/// [column][32 rows], then sums [strip][token][32 rows].
+/// [column][32 rows], then sums [strip][token][32 rows], then, where input rows
+/// are gathered, a column block of them [token][column].
 struct LinearManyScratch {
-  int64_t panel = 0, sums, end;
-  explicit LinearManyScratch(const LinearTiling &tiling) {
+  int64_t panel = 0, sums, inputs, end;
+  LinearManyScratch(const LinearTiling &tiling, bool gathers) {
     sums = kLinearColBlock * kStripRows;
-    end = sums + tiling.stripsPerTile() * kLinearTokenBlock * kStripRows;
+    inputs = sums + tiling.stripsPerTile() * kLinearTokenBlock * kStripRows;
+    // The last register tile may read a row more.
+    end = inputs + (gathers ? (kLinearTokenBlock + 1) * kLinearColBlock : 0);
   }
 };
 
@@ -113,6 +119,40 @@ struct AttentionTiling {
   }
   /// Of a full tile.
   int64_t rows() const { return tokensPerTile * group; }
+};
+
+/// A head_linear tile covers some units of one head: tile number =
+/// head * linear.tiles + tile of the head.
+struct HeadLinearTiling {
+  LinearTiling linear; ///< of one head's matrix
+  int64_t heads;
+  HeadLinearTiling(kernel::HeadLinearOp op, kernel::TokenClass tokens);
+};
+
+/// A moe_up tile covers some units of one expert. One token: tile number = slot
+/// * linear.tiles + tile of the slot's expert; many: the same with experts in
+/// place of slots.
+struct MoeUpTiling {
+  LinearTiling linear; ///< of one expert's matrix
+  int64_t experts, slots;
+  MoeUpTiling(kernel::MoeUpOp op, kernel::TokenClass tokens);
+};
+
+/// A moe_down tile covers some units of all experts that fire.
+struct MoeDownTiling {
+  LinearTiling linear; ///< of one expert's matrix
+  int64_t experts, slots;
+  MoeDownTiling(kernel::MoeDownOp op, kernel::TokenClass tokens);
+};
+
+/// A latent attention tile covers one token and kHeads heads. Scratch, in f32
+/// elements: queries [dimension][head], shares of a block of positions
+/// [position][head], sums and maxima [head], results [head][rank].
+struct LatentAttentionTiling {
+  static constexpr int64_t kHeads = 16;
+  int64_t tiles, size, rank;
+  int64_t queries = 0, shares, sums, maxima, results, end;
+  explicit LatentAttentionTiling(kernel::LatentAttentionOp op);
 };
 
 } // namespace retort

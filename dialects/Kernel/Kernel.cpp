@@ -45,6 +45,12 @@ bool isTokens(Type type) {
          t.getElementType().isInteger(32);
 }
 
+bool isIds(Type type) {
+  auto t = dyn_cast<RankedTensorType>(type);
+  return t && t.getRank() == 2 && t.isDynamicDim(0) && !t.isDynamicDim(1) &&
+         t.getElementType().isInteger(32);
+}
+
 bool isPackedMatrix(Type type) {
   auto t = dyn_cast<RankedTensorType>(type);
   return t && t.getRank() == 2 && t.hasStaticShape() &&
@@ -163,12 +169,14 @@ LogicalResult EmbedOp::verify() {
 }
 
 LogicalResult RmsNormOp::verify() {
-  if (getX().getType() != getResult().getType())
-    return emitOpError("expected a result of the input's type ")
-           << getX().getType() << ", found " << getResult().getType();
-  if (dim(getWeight(), 0) > strideOf(getX()))
-    return emitOpError("expected a weight of at most ")
-           << strideOf(getX()) << " elements, found " << dim(getWeight(), 0);
+  int64_t width = dim(getWeight(), 0), offset = getOffset();
+  if (offset < 0 || offset % 32 || offset + width > strideOf(getX()))
+    return emitOpError("expected ")
+           << width << " elements from a multiple of 32 on in a row of "
+           << strideOf(getX()) << ", found offset " << offset;
+  if (strideOf(getResult()) < width)
+    return emitOpError("expected a result stride of at least ")
+           << width << ", found " << strideOf(getResult());
   return success();
 }
 
@@ -237,6 +245,165 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("expected strides of at least ")
            << width << ", found " << strideOf(getQ()) << " and "
            << strideOf(getResult());
+  return success();
+}
+
+LogicalResult HeadLinearOp::verify() {
+  int64_t heads = getHeads(), rows = dim(getWeight(), 0);
+  if (heads <= 0 || rows % (heads * kStripRows))
+    return emitOpError("expected weight rows that are a multiple of 32 for "
+                       "each of ")
+           << heads << " heads, found " << rows;
+  auto encoding = *encoding::getPackedEncoding(getWeight().getType());
+  int64_t cols = roundUp(dim(getWeight(), 1), encoding.blockCols());
+  int64_t xHead = getXHead(), resultHead = getResultHead();
+  if (xHead <= 0 || xHead % 32 || (heads - 1) * xHead + cols > strideOf(getX()))
+    return emitOpError("expected inputs of ")
+           << heads << " heads at multiples of 32 in a row of "
+           << strideOf(getX()) << ", found x_head " << xHead << " and " << cols
+           << " columns";
+  if (resultHead < rows / heads || resultHead % 32 ||
+      (heads - 1) * resultHead + rows / heads > strideOf(getResult()))
+    return emitOpError("expected results of ")
+           << rows / heads << " elements at multiples of 32 in a row of "
+           << strideOf(getResult()) << ", found result_head " << resultHead;
+  return success();
+}
+
+namespace {
+
+LogicalResult verifyLatent(Operation *op, CacheType cache, int64_t rank,
+                           Value table) {
+  if (cache.getKind() != CacheKind::Latent || cache.getNumHeads() != 1)
+    return op->emitOpError("expected a latent cache of one head, found ")
+           << cache;
+  if (!isActivation(table.getType()) || strideOf(table) % 32)
+    return op->emitOpError("expected a table of padded halves, found ")
+           << table.getType();
+  int64_t size = roundUp<int64_t>(rank, 32) + strideOf(table);
+  if (rank <= 0 || cache.getHeadSize() != size)
+    return op->emitOpError("expected a cache of ")
+           << size << " elements, found " << cache;
+  return success();
+}
+
+int64_t rowsPerExpert(Value weight, ExpertListsType lists) {
+  int64_t rows = dim(weight, 0), experts = lists.getNumExperts();
+  return experts > 0 && rows % experts == 0 ? rows / experts : 0;
+}
+
+} // namespace
+
+LogicalResult LatentCacheOp::verify() {
+  int64_t rank = dim(getNorm(), 0), offset = getOffset();
+  CacheType cache = getCache().getType();
+  if (failed(verifyLatent(*this, cache, rank, getTable())))
+    return failure();
+  if (getNewCache().getType() != cache)
+    return emitOpError("expected it to return a cache of the type it took");
+  if (offset < 0 || offset % 32 ||
+      offset + cache.getHeadSize() > strideOf(getKv()))
+    return emitOpError("expected ")
+           << cache.getHeadSize() << " elements from a multiple of 32 on in a "
+           << "row of " << strideOf(getKv()) << ", found offset " << offset;
+  return success();
+}
+
+LogicalResult LatentAttentionOp::verify() {
+  int64_t heads = getNumHeads(), rank = getRank();
+  if (rank % 32)
+    return emitOpError("expected a rank that is a multiple of 32, found ")
+           << rank;
+  if (failed(verifyLatent(*this, getCache().getType(), rank, getTable())))
+    return failure();
+  int64_t rope = strideOf(getTable());
+  if (heads <= 0 || heads * rank > strideOf(getAbsorbed()))
+    return emitOpError("expected ")
+           << heads << " heads of " << rank << " in a row of "
+           << strideOf(getAbsorbed());
+  int64_t qHead = getQHead(), qRope = getQRope(), resultHead = getResultHead();
+  if (qHead <= 0 || qHead % 32 || qRope < 0 || qRope % 32 ||
+      (heads - 1) * qHead + qRope + rope > strideOf(getQ()))
+    return emitOpError("expected rotary parts at multiples of 32 in a row of ")
+           << strideOf(getQ()) << ", found q_head " << qHead << " and q_rope "
+           << qRope;
+  if (resultHead < rank || resultHead % 32 ||
+      heads * resultHead > strideOf(getResult()))
+    return emitOpError("expected results of ")
+           << rank << " elements at multiples of 32 in a row of "
+           << strideOf(getResult()) << ", found result_head " << resultHead;
+  return success();
+}
+
+LogicalResult MoeRouteOp::verify() {
+  int64_t experts = getExperts(), groups = getGroups();
+  int64_t topK = getTopK(), topGroups = getTopGroups(), shared = getShared();
+  if (experts <= 0 || experts > strideOf(getLogits()))
+    return emitOpError("expected from 1 to ")
+           << strideOf(getLogits()) << " experts, found " << experts;
+  if (groups <= 0 || experts % groups || experts / groups < 2)
+    return emitOpError("expected groups of at least two that divide the ")
+           << experts << " experts, found " << groups;
+  if (topGroups <= 0 || topGroups > groups || topK <= 0 ||
+      topK > topGroups * (experts / groups))
+    return emitOpError("expected top_k of the experts of top_groups groups, "
+                       "found ")
+           << topK << " and " << topGroups;
+  if (shared < 0 || topK + shared > strideOf(getIds()) ||
+      topK + shared > strideOf(getWeights()))
+    return emitOpError("expected results of at least ")
+           << topK + shared << " elements, found " << strideOf(getIds())
+           << " and " << strideOf(getWeights());
+  if (getBias() && dim(getBias(), 0) != experts)
+    return emitOpError("expected a bias of ")
+           << experts << " elements, found " << dim(getBias(), 0);
+  return success();
+}
+
+LogicalResult MoeGroupOp::verify() {
+  ExpertListsType lists = getLists().getType();
+  if (lists.getNumExperts() <= 0 || lists.getSlots() <= 0 ||
+      lists.getSlots() > strideOf(getIds()))
+    return emitOpError("expected experts, and from 1 to ")
+           << strideOf(getIds()) << " slots, found " << lists;
+  return success();
+}
+
+LogicalResult MoeUpOp::verify() {
+  ExpertListsType lists = getLists().getType();
+  int64_t rows = rowsPerExpert(getWeight(), lists);
+  if (failed(verifyInput(*this, getX(), getWeight())))
+    return failure();
+  if (rows == 0 || rows % (2 * kStripRows))
+    return emitOpError("expected weight rows that are a multiple of 64 for "
+                       "each of ")
+           << lists.getNumExperts() << " experts, found "
+           << dim(getWeight(), 0);
+  int64_t slot = getResultSlot();
+  if (slot < rows / 2 || slot % 32 ||
+      lists.getSlots() * slot > strideOf(getResult()))
+    return emitOpError("expected results of ")
+           << rows / 2 << " elements at multiples of 32 in a row of "
+           << strideOf(getResult()) << ", found result_slot " << slot;
+  return success();
+}
+
+LogicalResult MoeDownOp::verify() {
+  ExpertListsType lists = getLists().getType();
+  int64_t rows = rowsPerExpert(getWeight(), lists);
+  if (rows == 0 || rows % kStripRows || rows > strideOf(getResult()))
+    return emitOpError("expected weight rows that are a multiple of 32 up to ")
+           << strideOf(getResult()) << " for each of " << lists.getNumExperts()
+           << " experts, found " << dim(getWeight(), 0);
+  auto encoding = *encoding::getPackedEncoding(getWeight().getType());
+  int64_t cols = roundUp(dim(getWeight(), 1), encoding.blockCols());
+  int64_t slot = getXSlot();
+  if (slot < cols || slot % 32 || lists.getSlots() * slot > strideOf(getX()))
+    return emitOpError("expected inputs of ")
+           << cols << " elements at multiples of 32 in a row of "
+           << strideOf(getX()) << ", found x_slot " << slot;
+  if (getResidual().getType() != getResult().getType())
+    return emitOpError("expected a residual of the result's type");
   return success();
 }
 

@@ -32,6 +32,7 @@
 namespace retort::kernel {
 bool isActivation(mlir::Type type);
 bool isTokens(mlir::Type type);
+bool isIds(mlir::Type type);
 bool isPackedMatrix(mlir::Type type);
 bool isStaticVector(mlir::Type type);
 

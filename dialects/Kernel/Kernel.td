@@ -44,12 +44,13 @@ class Kernel_Type<string name, string typeMnemonic> : TypeDef<Kernel_Dialect, na
 }
 
 def Kernel_CacheKind : I32EnumAttr<"CacheKind", "what a cache holds", [
-    I32EnumAttrCase<"Keys", 0, "keys">, I32EnumAttrCase<"Values", 1, "values">]> {
+    I32EnumAttrCase<"Keys", 0, "keys">, I32EnumAttrCase<"Values", 1, "values">,
+    I32EnumAttrCase<"Latent", 2, "latent">]> {
   let cppNamespace = "::retort::kernel";
 }
 
 def Kernel_CacheType : Kernel_Type<"Cache", "cache"> {
-  let summary = "The keys or the values of one layer, for all positions";
+  let summary = "The keys, the values or the latents of one layer, for all positions";
   let description = [{
     `!kernel.cache<keys, 2 x 128>`: f32, 2 key/value heads of 128 elements after
     padding. Positions come in blocks of 16; element (position p, head h,
@@ -59,10 +60,30 @@ def Kernel_CacheType : Kernel_Type<"Cache", "cache"> {
     values:  ((p / 16 * H + h) * 16 + p % 16) * D + i
     ```
     so that a dot product with 16 keys and a weighted sum of 16 values both run
-    along contiguous memory.
+    along contiguous memory. A latent cache holds one row per position, what
+    multi-head latent attention caches for all heads:
+    ```
+    latent:  p * D + i
+    ```
   }];
   let parameters = (ins EnumParameter<Kernel_CacheKind>:$kind, "int64_t":$numHeads, "int64_t":$headSize);
   let assemblyFormat = "`<` $kind `,` $numHeads `x` $headSize `>`";
+}
+
+def Kernel_ExpertListsType : Kernel_Type<"ExpertLists", "expert_lists"> {
+  let summary = "The slots of a chunk by the expert that serves them";
+  let description = [{
+    `!kernel.expert_lists<257, 9>`: for 257 experts of which 9 serve each token,
+    as i32: the first list entry of each expert and the end of the last, 258
+    elements padded to a multiple of 16, then 9 entries per token, in ascending
+    order of expert, then token. An entry is token * 9 + slot.
+  }];
+  let parameters = (ins "int64_t":$numExperts, "int64_t":$slots);
+  let assemblyFormat = "`<` $numExperts `,` $slots `>`";
+  let extraClassDeclaration = [{
+    /// Elements before the entries.
+    int64_t entriesOffset() const { return ::retort::roundUp<int64_t>(getNumExperts() + 1, 16); }
+  }];
 }
 
 def Kernel_TokenClass : I32EnumAttr<"TokenClass", "how many tokens an entry is specialised for", [
@@ -82,6 +103,9 @@ def Kernel_Activation : Type<CPred<"::retort::kernel::isActivation($_self)">,
     "an activation tensor<?xNxf32>", "::mlir::RankedTensorType">;
 def Kernel_Tokens : Type<CPred<"::retort::kernel::isTokens($_self)">,
     "token ids tensor<?xi32>", "::mlir::RankedTensorType">;
+/// i32 [tokens, stride].
+def Kernel_Ids : Type<CPred<"::retort::kernel::isIds($_self)">,
+    "expert ids tensor<?xNxi32>", "::mlir::RankedTensorType">;
 /// A matrix with #encoding.packed.
 def Kernel_Matrix : Type<CPred<"::retort::kernel::isPackedMatrix($_self)">,
     "a weight matrix tensor<RxCxf32, #encoding.packed<...>>", "::mlir::RankedTensorType">;
@@ -173,14 +197,16 @@ def Kernel_EmbedOp : Kernel_LaunchOp<"embed"> {
 def Kernel_RmsNormOp : Kernel_LaunchOp<"rms_norm"> {
   let summary = "Root-mean-square normalization of each token";
   let description = [{
-    `result[t, i] = x[r, i] / sqrt(sum_i x[r, i]^2 / width + eps) * weight[i]`
-    (arXiv 1910.07467) where `width` is the logical width, the length of
-    `weight`. r = t, or t + first_row with `from_first_row`. Elements of the result
-    beyond `width` are zero.
+    `result[t, i] = y[i] / sqrt(sum_i y[i]^2 / width + eps) * weight[i]` with
+    `y[i] = x[r, offset + i]` (arXiv 1910.07467) where `width` is the logical
+    width, the length of `weight`. r = t, or t + first_row with `from_first_row`.
+    Elements of the result beyond `width` are zero. `offset` is a multiple of 32.
   }];
-  let arguments = (ins Kernel_Activation:$x, Kernel_Vector:$weight, F64Attr:$eps, UnitAttr:$from_first_row);
+  let arguments = (ins Kernel_Activation:$x, Kernel_Vector:$weight, F64Attr:$eps, UnitAttr:$from_first_row,
+      DefaultValuedAttr<I64Attr, "0">:$offset);
   let results = (outs Kernel_Activation:$result);
-  let assemblyFormat = "$x `,` $weight `eps` $eps (`from_first_row` $from_first_row^)? attr-dict `:` functional-type(operands, results)";
+  let assemblyFormat = [{$x `,` $weight `eps` $eps (`from_first_row` $from_first_row^)? (`offset` $offset^)? attr-dict
+      `:` functional-type(operands, results)}];
 }
 
 def Kernel_LinearOp : Kernel_LaunchOp<"linear", [AttrSizedOperandSegments]> {
@@ -243,6 +269,107 @@ def Kernel_AttentionOp : Kernel_LaunchOp<"attention"> {
       I64Attr:$num_heads, F64Attr:$scale);
   let results = (outs Kernel_Activation:$result);
   let assemblyFormat = "$q `,` $keys `,` $values `heads` $num_heads `scale` $scale attr-dict `:` functional-type(operands, results)";
+}
+
+//===-- Multi-head latent attention ----------------------------------------===//
+
+def Kernel_HeadLinearOp : Kernel_LaunchOp<"head_linear"> {
+  let summary = "A matrix of its own for every head";
+  let description = [{
+    The weight's rows are those of `heads` matrices of R rows, R a multiple of 32:
+    `result[t, h * result_head + r] = sum_k x[t, h * x_head + k] * weight[h * R + r, k]`.
+    Elements of the result that no row is written to stay untouched.
+
+    Multi-head latent attention absorbs its key and value matrices so: with
+    kv_b's rows [nope + v] of a head, `q . (K c) = (K^T q) . c` and
+    `sum_p w[p] V c[p] = V (sum_p w[p] c[p])` (arXiv 2405.04434, section 2.1.2).
+  }];
+  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, I64Attr:$heads, I64Attr:$x_head, I64Attr:$result_head);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = [{$x `,` $weight `heads` $heads `x_head` $x_head `result_head` $result_head attr-dict
+      `:` functional-type(operands, results)}];
+}
+
+def Kernel_LatentCacheOp : Kernel_LaunchOp<"latent_cache"> {
+  let summary = "What latent attention caches of each token";
+  let description = [{
+    From `offset` on a row of `kv` holds the latent, as long as `norm`, and at the
+    next multiple of 32 the shared key: as many elements as a row of `table`, in
+    padded halves. The cache's row gets `rms_norm(latent, norm, eps)` (see
+    `kernel.rms_norm`), at the next multiple of 32 the key rotated by `table`.
+  }];
+  let arguments = (ins Kernel_Activation:$kv, Kernel_Vector:$norm, AnyRankedTensor:$table, Kernel_CacheType:$cache,
+      F64Attr:$eps, I64Attr:$offset);
+  let results = (outs Kernel_CacheType:$new_cache);
+  let assemblyFormat = "$kv `,` $norm `,` $table `,` $cache `eps` $eps `offset` $offset attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_LatentAttentionOp : Kernel_LaunchOp<"latent_attention"> {
+  let summary = "Causal attention of all heads over one cached latent";
+  let description = [{
+    The query of head h is what `absorbed` has at h * rank, rank elements (a
+    multiple of 32), and behind it the head's rotary part, which `q` has at
+    h * q_head + q_rope and which `table` rotates. Over the positions
+    j <= position + t of the latent cache c:
+    `result[t, h * result_head + i] = sum_j softmax_j(scale * query . c[j]) * c[j, i]` for i < rank,
+    the softmax streamed in f32 (arXiv 2205.14135); up to result_head zeros follow.
+  }];
+  let arguments = (ins Kernel_Activation:$absorbed, Kernel_Activation:$q, AnyRankedTensor:$table, Kernel_CacheType:$cache,
+      I64Attr:$num_heads, I64Attr:$rank, I64Attr:$q_head, I64Attr:$q_rope, I64Attr:$result_head, F64Attr:$scale);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = [{$absorbed `,` $q `,` $table `,` $cache `heads` $num_heads `rank` $rank `q_head` $q_head `q_rope` $q_rope
+      `result_head` $result_head `scale` $scale attr-dict `:` functional-type(operands, results)}];
+}
+
+//===-- Mixture of experts -------------------------------------------------===//
+
+def Kernel_MoeRouteOp : Kernel_LaunchOp<"moe_route"> {
+  let summary = "Which experts serve a token, and with what weight";
+  let description = [{
+    `logits[t]` holds `experts` router outputs. `model.moe` says how `top_k` of them
+    are chosen. A row of the results holds them in ascending order, then `shared`
+    more that always fire, numbered from `experts` on, with weight 1.
+  }];
+  let arguments = (ins Kernel_Activation:$logits, Optional<Kernel_Vector>:$bias, I64Attr:$experts, I64Attr:$shared,
+      I64Attr:$top_k, I64Attr:$groups, I64Attr:$top_groups, UnitAttr:$normalize, F64Attr:$scale);
+  let results = (outs Kernel_Ids:$ids, Kernel_Activation:$weights);
+  let assemblyFormat = [{$logits (`bias` $bias^ `:` type($bias))? `experts` $experts `shared` $shared `top_k` $top_k `groups` $groups
+      `top_groups` $top_groups (`normalize` $normalize^)? `scale` $scale attr-dict `:` type($logits) `->` type($ids) `,` type($weights)}];
+}
+
+def Kernel_MoeGroupOp : Kernel_LaunchOp<"moe_group"> {
+  let summary = "The tokens of each expert";
+  let description = [{ Not launched for one token, whose slots are already in order. }];
+  let arguments = (ins Kernel_Ids:$ids);
+  let results = (outs Kernel_ExpertListsType:$lists);
+  let assemblyFormat = "$ids attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_MoeUpOp : Kernel_LaunchOp<"moe_up"> {
+  let summary = "Gate and up of the experts that fire, with SwiGLU";
+  let description = [{
+    The weight's rows are those of all experts one behind the other, each as
+    `kernel.linear` wants them for its swiglu epilogue. The result's row has one
+    part for each slot, `result_slot` elements apart.
+  }];
+  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, Kernel_Ids:$ids, Kernel_ExpertListsType:$lists,
+      I64Attr:$result_slot);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = "$x `,` $weight `,` $ids `,` $lists `result_slot` $result_slot attr-dict `:` functional-type(operands, results)";
+}
+
+def Kernel_MoeDownOp : Kernel_LaunchOp<"moe_down"> {
+  let summary = "Down of the experts that fire, their weighted sum and the residual";
+  let description = [{
+    `result[t, r] = residual[t, r] + sum_s weights[t, s] * sum_k x[t, s * x_slot + k] * weight[ids[t, s] * R + r, k]`
+    for the slots s in order, R being an expert's rows. `residual` may be the same
+    memory as the result.
+  }];
+  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, Kernel_Ids:$ids, Kernel_Activation:$weights,
+      Kernel_ExpertListsType:$lists, Kernel_Activation:$residual, I64Attr:$x_slot);
+  let results = (outs Kernel_Activation:$result);
+  let assemblyFormat = [{$x `,` $weight `,` $ids `,` $weights `,` $lists `residual` $residual `x_slot` $x_slot attr-dict
+      `:` functional-type(operands, results)}];
 }
 
 #endif // RETORT_DIALECTS_KERNEL_TD

@@ -134,4 +134,118 @@ LogicalResult AttentionOp::verify() {
   return success();
 }
 
+LogicalResult MlaOp::verify() {
+  int64_t heads = getNumHeads();
+  if (failed(verifyHeads(*this, "heads", widthOf(getQ()), heads)))
+    return failure();
+  int64_t nope = getNope(), rope = getRope(), v = getV();
+  if (nope <= 0 || rope <= 0 || rope % 2 || v <= 0)
+    return emitOpError("expected nope, an even rope and v above zero, found ")
+           << nope << ", " << rope << " and " << v;
+  if (widthOf(getQ()) != heads * (nope + rope))
+    return emitOpError("expected queries of ")
+           << heads * (nope + rope) << " elements, found " << widthOf(getQ());
+  if (widthOf(getKv()) <= rope)
+    return emitOpError("expected a latent before the ")
+           << rope << " elements of the shared key, found a row of "
+           << widthOf(getKv());
+  if (widthOf(getResult()) != heads * v)
+    return emitOpError("expected a result of ")
+           << heads * v << " elements, found " << widthOf(getResult());
+  if (static_cast<int64_t>(getInvFreq().size()) != rope / 2)
+    return emitOpError("expected ")
+           << rope / 2 << " frequencies, found " << getInvFreq().size();
+  return success();
+}
+LogicalResult MlaOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  int64_t rank = widthOf(getKv()) - static_cast<int64_t>(getRope());
+  if (failed(verifyWeight(*this, symbols, getKvNormAttr(), {rank})))
+    return failure();
+  int64_t rows = static_cast<int64_t>(getNumHeads()) *
+                 static_cast<int64_t>(getNope() + getV());
+  return verifyWeight(*this, symbols, getKvBAttr(), {rows, rank});
+}
+
+LogicalResult MoeOp::verify() {
+  int64_t experts = static_cast<int64_t>(getGates().size());
+  if (experts == 0 || getUps().size() != getGates().size() ||
+      getDowns().size() != getGates().size())
+    return emitOpError("expected as many gates, ups and downs, found ")
+           << getGates().size() << ", " << getUps().size() << " and "
+           << getDowns().size();
+  int64_t groups = getGroups(), topGroups = getTopGroups(), topK = getTopK();
+  if (groups <= 0 || experts % groups || experts / groups < 2)
+    return emitOpError("expected groups of at least two that divide the ")
+           << experts << " experts, found " << groups;
+  if (topGroups <= 0 || topGroups > groups)
+    return emitOpError("expected top_groups from 1 to ")
+           << groups << ", found " << topGroups;
+  if (topK <= 0 || topK > topGroups * (experts / groups))
+    return emitOpError("expected top_k from 1 to the ")
+           << topGroups * (experts / groups)
+           << " experts of the chosen groups, found " << topK;
+  if (getShared() && getShared()->size() != 3)
+    return emitOpError("expected a shared gate, up and down, found ")
+           << getShared()->size() << " matrices";
+  for (ArrayAttr list :
+       {getGates(), getUps(), getDowns(), getShared().value_or(ArrayAttr())})
+    for (Attribute name : list ? list.getValue() : ArrayRef<Attribute>())
+      if (!isa<FlatSymbolRefAttr>(name))
+        return emitOpError("expected symbols of weights, found ") << name;
+  if (getResult().getType() != getX().getType())
+    return emitOpError("expected a result of the input's type");
+  return success();
+}
+LogicalResult MoeOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  int64_t width = widthOf(getX());
+  if (failed(verifyWeight(*this, symbols, getRouterAttr(),
+                          {static_cast<int64_t>(getGates().size()), width})))
+    return failure();
+  if (getBiasAttr() &&
+      failed(verifyWeight(*this, symbols, getBiasAttr(),
+                          {static_cast<int64_t>(getGates().size())})))
+    return failure();
+  auto rowsOf = [&](Attribute name) -> int64_t {
+    auto weight = symbols.lookupNearestSymbolFrom<WeightOp>(
+        *this, cast<FlatSymbolRefAttr>(name));
+    auto type =
+        weight ? cast<RankedTensorType>(weight.getType()) : RankedTensorType();
+    return type && type.getRank() == 2 ? type.getDimSize(0)
+                                       : ShapedType::kDynamic;
+  };
+  auto verifyMlp = [&](Attribute gate, Attribute up, Attribute down,
+                       int64_t inner) {
+    return success(
+        succeeded(verifyWeight(*this, symbols, cast<FlatSymbolRefAttr>(gate),
+                               {inner, width})) &&
+        succeeded(verifyWeight(*this, symbols, cast<FlatSymbolRefAttr>(up),
+                               {inner, width})) &&
+        succeeded(verifyWeight(*this, symbols, cast<FlatSymbolRefAttr>(down),
+                               {width, inner})));
+  };
+  int64_t inner = rowsOf(getGates()[0]);
+  for (auto [gate, up, down] : llvm::zip(getGates(), getUps(), getDowns()))
+    if (failed(verifyMlp(gate, up, down, inner)))
+      return failure();
+  if (!getShared())
+    return success();
+  ArrayAttr shared = *getShared();
+  int64_t sharedInner = rowsOf(shared[0]);
+  if (failed(verifyMlp(shared[0], shared[1], shared[2], sharedInner)))
+    return failure();
+  if (sharedInner <= 0 || inner <= 0 || sharedInner % inner)
+    return emitOpError("expected a shared width that is a multiple of an "
+                       "expert's ")
+           << inner << ", found " << sharedInner;
+  return success();
+}
+
+LogicalResult ConcatOp::verify() {
+  if (widthOf(getResult()) != widthOf(getLhs()) + widthOf(getRhs()))
+    return emitOpError("expected a result of ")
+           << widthOf(getLhs()) + widthOf(getRhs()) << " elements, found "
+           << widthOf(getResult());
+  return success();
+}
+
 } // namespace retort::model

@@ -27,6 +27,9 @@ def Model_Dialect : Dialect {
 
     A model is a function `forward` from token ids to logits. Caches are implied:
     attention sees the keys and values of all earlier positions of its layer.
+    A function `draft` beside it predicts the token after the next one from the
+    next one's id and the hidden states that `forward`'s output matrix is given
+    (arXiv 2412.19437, multi-token prediction).
   }];
 }
 
@@ -98,6 +101,62 @@ def Model_AttentionOp : Model_PureOp<"attention"> {
   let results = (outs Model_Rows:$result);
   let assemblyFormat = [{$q `,` $k `,` $v `layer` $layer `heads` $num_heads `kv_heads` $num_kv_heads `scale` $scale attr-dict
       `:` functional-type(operands, results)}];
+}
+
+def Model_MlaOp : Model_PureOp<"mla", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Causal multi-head latent attention with the cache of one layer (arXiv 2405.04434)";
+  let description = [{
+    A row of `q` holds `num_heads` heads of `nope` + `rope` dimensions. A row of
+    `kv` holds the compressed latent, then the `rope` dimensions of the key that
+    all heads share. With c = rms_norm(latent, kv_norm, eps), head h, and the
+    rows of `kv_b` being [heads][nope + v]:
+    ```
+    key[h]    = kv_b[h, :nope] . c , rope(kv's last)
+    value[h]  = kv_b[h, nope:] . c
+    result[h] = softmax(scale * (q[h, :nope] , rope(q[h, nope:])) . key[h]) . value[h]
+    ```
+    Rope rotates elements i and i + rope/2 by `position * inv_freq[i]`, with
+    `interleaved` elements 2i and 2i + 1, multiplied by `rope_scale` (see
+    `model.rope`). The cache keeps c and the rotated shared key.
+  }];
+  let arguments = (ins Model_Rows:$q, Model_Rows:$kv, FlatSymbolRefAttr:$kv_norm, F64Attr:$eps, FlatSymbolRefAttr:$kv_b,
+      I64Attr:$layer, I64Attr:$num_heads, I64Attr:$nope, I64Attr:$rope, I64Attr:$v, F64Attr:$scale,
+      DenseF64ArrayAttr:$inv_freq, F64Attr:$rope_scale, UnitAttr:$interleaved);
+  let results = (outs Model_Rows:$result);
+  let assemblyFormat = [{$q `,` $kv `norm` $kv_norm `eps` $eps `up` $kv_b `layer` $layer `heads` $num_heads
+      `nope` $nope `rope` $rope `v` $v `scale` $scale `inv_freq` $inv_freq `rope_scale` $rope_scale
+      (`interleaved` $interleaved^)? attr-dict `:` functional-type(operands, results)}];
+}
+
+def Model_MoeOp : Model_PureOp<"moe", [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
+  let summary = "Mixture of experts with sigmoid routing (arXiv 2412.19437)";
+  let description = [{
+    With E experts (the length of `gates`, `ups` and `downs`) in `groups` of equal
+    size and s = sigmoid(router . x):
+    the choice goes by s + bias. A group counts what its two best experts add up to;
+    the `top_groups` best groups stay, and of their experts the `top_k` best fire. An
+    expert's weight is its s, divided by the sum of those that fire (+ 1e-20) with
+    `normalize`, times `scale`. Between equals the lower index wins.
+    ```
+    result = sum_e weight[e] * downs[e] . (silu(gates[e] . x) * (ups[e] . x)) + shared(x)
+    ```
+    `shared` holds the gate, up and down matrices of an MLP that always fires; its
+    width is a multiple of an expert's.
+  }];
+  let arguments = (ins Model_Rows:$x, FlatSymbolRefAttr:$router, OptionalAttr<FlatSymbolRefAttr>:$bias,
+      ArrayAttr:$gates, ArrayAttr:$ups, ArrayAttr:$downs, OptionalAttr<ArrayAttr>:$shared,
+      I64Attr:$layer, I64Attr:$top_k, I64Attr:$groups, I64Attr:$top_groups, UnitAttr:$normalize, F64Attr:$scale);
+  let results = (outs Model_Rows:$result);
+  let assemblyFormat = [{$x `router` $router (`bias` $bias^)? `gates` $gates `ups` $ups `downs` $downs (`shared` $shared^)?
+      `layer` $layer `top_k` $top_k `groups` $groups `top_groups` $top_groups (`normalize` $normalize^)? `scale` $scale
+      attr-dict `:` functional-type(operands, results)}];
+}
+
+def Model_ConcatOp : Model_PureOp<"concat"> {
+  let summary = "Two rows one behind the other";
+  let arguments = (ins Model_Rows:$lhs, Model_Rows:$rhs);
+  let results = (outs Model_Rows:$result);
+  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` functional-type(operands, results)";
 }
 
 def Model_SwigluOp : Model_PureOp<"swiglu", [SameOperandsAndResultType]> {

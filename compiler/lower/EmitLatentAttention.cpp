@@ -1,0 +1,317 @@
+//===- EmitLatentAttention.cpp - Multi-head latent attention --------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// The absorbed form: all heads of a token attend to one row of latent and
+/// shared key per position, so a tile is a small matrix product with heads in
+/// the lanes.
+///
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Emitters.h"
+#include "compiler/lower/LinearKernel.h"
+#include "compiler/lower/NormKernel.h"
+#include "compiler/lower/RopeKernel.h"
+#include "compiler/lower/VectorMath.h"
+
+#include <limits>
+
+using namespace mlir;
+
+namespace retort {
+
+using namespace kernel;
+
+LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
+  auto launch = cast<HeadLinearOp>(op);
+  HeadLinearTiling tiling(launch, k.tokenClass());
+  LinearEpilogue epilogue{.result = k.buffer(2),
+                          .resultStride = strideOf(launch.getResult())};
+  LinearKernel linear(k, launch.getWeight(), k.buffer(0),
+                      strideOf(launch.getX()), k.buffer(1), tiling.linear);
+  Index head = k.tile() / tiling.linear.tiles;
+  int64_t headBytes =
+      tiling.linear.units * linear.encoding.stripBytes(linear.cols);
+  int64_t xHead = launch.getXHead(), resultHead = launch.getResultHead();
+  LinearJob job{.weightBase = head * headBytes,
+                .tile = k.tile() % tiling.linear.tiles,
+                .xBase = head * xHead,
+                .rows = k.numTokens(),
+                .xRow = nullptr,
+                .finish = [&](Index unit, Index row, Buffer sums, Index at,
+                              int64_t stripStride) {
+                  epilogue.emit(k, linear.tiling, unit,
+                                row * epilogue.resultStride + head * resultHead,
+                                sums, at, stripStride);
+                }};
+  if (k.tokenClass() == TokenClass::One)
+    emitLinearOne(linear, job);
+  else
+    emitLinearMany(linear, job);
+  return success();
+}
+
+LogicalResult emitLatentCache(KernelBuilder &k, Operation *op) {
+  auto launch = cast<LatentCacheOp>(op);
+  Buffer kv = k.buffer(0), table = k.buffer(2), cache = k.buffer(3);
+  int64_t rank =
+      cast<RankedTensorType>(launch.getNorm().getType()).getDimSize(0);
+  int64_t rope = strideOf(launch.getTable());
+  int64_t size = launch.getCache().getType().getHeadSize();
+  int64_t latent = size - rope;
+  NormKernel norm{.k = k,
+                  .x = kv,
+                  .weight = k.buffer(1),
+                  .result = cache,
+                  .width = rank,
+                  .stride = latent,
+                  .eps = launch.getEps().convertToDouble()};
+  int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
+  Index first = k.tile() * tokensPerTile;
+  Index end = min(first + tokensPerTile, k.numTokens());
+  k.forLoop(first, end, 1, [&](Index t) {
+    Index from =
+        t * strideOf(launch.getKv()) + static_cast<int64_t>(launch.getOffset());
+    Index to = (k.position() + t) * size;
+    norm.normalize(from, to);
+    emitRotation(k, kv, from + latent, table, t * rope, rope,
+                 [&](Index i, Value v) {
+                   k.store(v, cache, to + i + latent, 4 * k.lanes());
+                 });
+  });
+  return success();
+}
+
+namespace {
+
+using Values = KernelBuilder::Values;
+
+class LatentAttention {
+public:
+  LatentAttention(KernelBuilder &k, LatentAttentionOp op);
+  void emit();
+
+private:
+  static constexpr int64_t kHeads = LatentAttentionTiling::kHeads;
+
+  /// Registers that hold a value of each head.
+  int64_t vectors() const { return kHeads / lanes; }
+  void loadQueries();
+  /// Stores `value`, whose lanes are dimensions, as a column of the queries.
+  void transpose(Value value, Index dimension, Index head);
+  void clear(Index from, Index to);
+  void scores(Index block, Index valid);
+  void softmax(Index valid);
+  void addLatents(Index block, Index valid);
+  void storeResults();
+
+  KernelBuilder &k;
+  LatentAttentionTiling tiling;
+  int64_t lanes, bytes;
+  int64_t numHeads, rope, absorbedStride, qStride, qHead, qRope, resultStride,
+      resultHead;
+  double scale;
+  Buffer absorbed, q, table, cache, result, scratch;
+  Index token, firstHead, heads, end;
+};
+
+LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
+    : k(k), tiling(op), lanes(k.lanes()), bytes(4 * k.lanes()),
+      numHeads(op.getNumHeads()), rope(strideOf(op.getTable())),
+      absorbedStride(strideOf(op.getAbsorbed())), qStride(strideOf(op.getQ())),
+      qHead(op.getQHead()), qRope(op.getQRope()),
+      resultStride(strideOf(op.getResult())), resultHead(op.getResultHead()),
+      scale(op.getScale().convertToDouble()), absorbed(k.buffer(0)),
+      q(k.buffer(1)), table(k.buffer(2)), cache(k.buffer(3)),
+      result(k.buffer(4)), scratch(k.view(k.scratch(), k.index(0), k.f32())),
+      token(k.tile() / tiling.tiles),
+      firstHead(k.tile() % tiling.tiles * kHeads),
+      heads(min(k.index(numHeads) - firstHead, kHeads)),
+      end(k.position() + token + 1) {}
+
+void LatentAttention::clear(Index from, Index to) {
+  k.forLoop(from, to, lanes,
+            [&](Index i) { k.store(k.zero(k.vecF32()), scratch, i, bytes); });
+}
+
+void LatentAttention::transpose(Value value, Index dimension, Index head) {
+  Index to = dimension * kHeads + head + tiling.queries;
+  for (int64_t lane = 0; lane < lanes; ++lane)
+    k.store(k.extract(value, lane), scratch, to + lane * kHeads);
+}
+
+void LatentAttention::loadQueries() {
+  // exp(x) = exp2(x log2 e)
+  constexpr double kLog2E = 1.44269504088896340736;
+  Value factor = k.constant(k.vecF32(), scale * kLog2E);
+  k.ifThen(heads < kHeads,
+           [&] { clear(k.index(tiling.queries), k.index(tiling.shares)); });
+  k.forLoop(k.index(0), heads, 1, [&](Index h) {
+    Index from = token * absorbedStride + (firstHead + h) * tiling.rank;
+    k.forLoop(k.index(0), k.index(tiling.rank), lanes, [&](Index i) {
+      transpose(k.mul(k.loadVector(absorbed, from + i), factor), i, h);
+    });
+    Index rotary = token * qStride + (firstHead + h) * qHead + qRope;
+    emitRotation(k, q, rotary, table, token * rope, rope,
+                 [&](Index i, Value v) {
+                   transpose(k.mul(v, factor), i + tiling.rank, h);
+                 });
+  });
+}
+
+/// shares[p][h] = query[h] . cache[block + p]
+void LatentAttention::scores(Index block, Index valid) {
+  // Eight chains hide the latency of the FMAs.
+  int64_t positions = std::max<int64_t>(4, 8 / vectors());
+  k.forLoop(k.index(0), roundUp(valid, positions), positions, [&](Index p) {
+    Index row = (block + p) * tiling.size;
+    Values sums(positions * vectors(), k.zero(k.vecF32()));
+    constexpr int64_t kUnroll = 2;
+    sums = k.forLoop(
+        k.index(0), k.index(tiling.size), kUnroll, sums,
+        [&](Index i, ValueRange carried) {
+          Values next(carried.begin(), carried.end());
+          for (int64_t u = 0; u < kUnroll; ++u) {
+            Values query;
+            for (int64_t v = 0; v < vectors(); ++v)
+              query.push_back(k.loadVector(
+                  scratch,
+                  i * kHeads + (tiling.queries + u * kHeads + v * lanes)));
+            for (int64_t j = 0; j < positions; ++j) {
+              Value c = k.loadSplat(cache, row + i + (j * tiling.size + u));
+              for (int64_t v = 0; v < vectors(); ++v) {
+                Value &sum = next[j * vectors() + v];
+                sum = k.fma(query[v], c, sum);
+              }
+            }
+          }
+          return next;
+        });
+    for (int64_t j = 0; j < positions; ++j)
+      for (int64_t v = 0; v < vectors(); ++v)
+        k.store(sums[j * vectors() + v], scratch,
+                p * kHeads + (tiling.shares + j * kHeads + v * lanes), bytes);
+  });
+}
+
+/// Turns the scores of a block into shares of the running sum, and rescales
+/// what was summed so far to the new maxima.
+void LatentAttention::softmax(Index valid) {
+  for (int64_t v = 0; v < vectors(); ++v) {
+    Index maxAt = k.index(tiling.maxima + v * lanes);
+    Index sumAt = k.index(tiling.sums + v * lanes);
+    auto shareAt = [&](Index p) {
+      return p * kHeads + (tiling.shares + v * lanes);
+    };
+    Value before = k.loadVector(scratch, maxAt);
+    Value maximum = k.forLoop(
+        k.index(0), valid, 1, {before}, [&](Index p, ValueRange carried) {
+          return Values{k.max(carried[0], k.loadVector(scratch, shareAt(p)))};
+        })[0];
+    k.store(maximum, scratch, maxAt, bytes);
+    Value shrink = emitExp2(k, k.sub(before, maximum));
+    Value sum = k.mul(k.loadVector(scratch, sumAt), shrink);
+    sum = k.forLoop(
+        k.index(0), valid, 1, {sum}, [&](Index p, ValueRange carried) {
+          Value share =
+              emitExp2(k, k.sub(k.loadVector(scratch, shareAt(p)), maximum));
+          k.store(share, scratch, shareAt(p), bytes);
+          return Values{k.add(carried[0], share)};
+        })[0];
+    k.store(sum, scratch, sumAt, bytes);
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      Value factor = k.splat(k.extract(shrink, lane));
+      Index row = k.index(tiling.results + (v * lanes + lane) * tiling.rank);
+      k.forLoop(row, row + tiling.rank, lanes, [&](Index i) {
+        k.store(k.mul(k.loadVector(scratch, i), factor), scratch, i, bytes);
+      });
+    }
+  }
+}
+
+/// results[h] += shares[p][h] * cache[block + p]
+void LatentAttention::addLatents(Index block, Index valid) {
+  constexpr int64_t kTileHeads = 4;
+  int64_t tileVectors = 8 / kTileHeads;
+  while (tiling.rank % (tileVectors * lanes))
+    tileVectors /= 2;
+  k.forLoop(k.index(0), roundUp(heads, kTileHeads), kTileHeads, [&](Index h) {
+    k.forLoop(
+        k.index(0), k.index(tiling.rank), tileVectors * lanes, [&](Index i) {
+          Index to = h * tiling.rank + i + tiling.results;
+          Values sums;
+          for (int64_t r = 0; r < kTileHeads; ++r)
+            for (int64_t v = 0; v < tileVectors; ++v)
+              sums.push_back(
+                  k.loadVector(scratch, to + (r * tiling.rank + v * lanes)));
+          sums = k.forLoop(
+              k.index(0), valid, 1, sums, [&](Index p, ValueRange carried) {
+                Values next(carried.begin(), carried.end());
+                Index row = (block + p) * tiling.size + i;
+                Values latent;
+                for (int64_t v = 0; v < tileVectors; ++v)
+                  latent.push_back(k.loadVector(cache, row + v * lanes));
+                for (int64_t r = 0; r < kTileHeads; ++r) {
+                  Value share = k.loadSplat(scratch, p * kHeads + h +
+                                                         (tiling.shares + r));
+                  for (int64_t v = 0; v < tileVectors; ++v) {
+                    Value &sum = next[r * tileVectors + v];
+                    sum = k.fma(share, latent[v], sum);
+                  }
+                }
+                return next;
+              });
+          for (int64_t r = 0; r < kTileHeads; ++r)
+            for (int64_t v = 0; v < tileVectors; ++v)
+              k.store(sums[r * tileVectors + v], scratch,
+                      to + (r * tiling.rank + v * lanes), bytes);
+        });
+  });
+}
+
+void LatentAttention::storeResults() {
+  Value one = k.constant(k.f32(), 1.0);
+  k.forLoop(k.index(0), heads, 1, [&](Index h) {
+    Value sum = k.load(scratch, h + tiling.sums);
+    Value inverse = k.splat(k.div(one, sum));
+    Index from = h * tiling.rank + tiling.results;
+    Index to = token * resultStride + (firstHead + h) * resultHead;
+    k.forLoop(k.index(0), k.index(tiling.rank), lanes, [&](Index i) {
+      k.store(k.mul(k.loadVector(scratch, from + i), inverse), result, to + i,
+              bytes);
+    });
+    k.forLoop(k.index(tiling.rank), k.index(resultHead), lanes, [&](Index i) {
+      k.store(k.zero(k.vecF32()), result, to + i, bytes);
+    });
+  });
+}
+
+void LatentAttention::emit() {
+  loadQueries();
+  clear(k.index(tiling.sums), k.index(tiling.maxima));
+  clear(k.index(tiling.results), k.index(tiling.end));
+  Value lowest =
+      k.constant(k.vecF32(), -std::numeric_limits<double>::infinity());
+  for (int64_t v = 0; v < vectors(); ++v)
+    k.store(lowest, scratch, k.index(tiling.maxima + v * lanes), bytes);
+  k.forLoop(k.index(0), end, kAttentionBlock, [&](Index block) {
+    Index valid = min(end - block, kAttentionBlock);
+    scores(block, valid);
+    softmax(valid);
+    addLatents(block, valid);
+  });
+  storeResults();
+}
+
+} // namespace
+
+LogicalResult emitLatentAttention(KernelBuilder &k, Operation *op) {
+  LatentAttention(k, cast<LatentAttentionOp>(op)).emit();
+  return success();
+}
+
+} // namespace retort
