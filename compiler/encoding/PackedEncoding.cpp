@@ -17,6 +17,8 @@ std::string PackedEncoding::str() const {
     return "f16";
   case EncodingKind::BF16:
     return "bf16";
+  case EncodingKind::Fp8:
+    return "fp8";
   case EncodingKind::Int8:
     return "int8<" + std::to_string(groupSize) + ">";
   case EncodingKind::Int4:
@@ -32,8 +34,8 @@ std::optional<PackedEncoding> PackedEncoding::parse(std::string_view text) {
     PackedEncoding e{kind, group, zp};
     return e.str() == text ? std::optional(e) : std::nullopt;
   };
-  for (EncodingKind kind :
-       {EncodingKind::F32, EncodingKind::F16, EncodingKind::BF16})
+  for (EncodingKind kind : {EncodingKind::F32, EncodingKind::F16,
+                            EncodingKind::BF16, EncodingKind::Fp8})
     if (auto e = accept(kind, 0, false))
       return e;
   for (int32_t group : {32, 64, 128}) {

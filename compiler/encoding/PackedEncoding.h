@@ -12,13 +12,14 @@
 ///
 /// A matrix W of R rows (outputs) and K columns (inputs) is cut into strips of
 /// 32 rows, and each strip along K into blocks of `blockCols` columns: 32 for
-/// floating-point encodings, the group size for integers. Blocks of a strip
-/// follow each other along K, then comes the next strip. R is padded to strips
-/// and K to blocks, and the padding decodes to 0.
+/// floating-point encodings, 128 for fp8, the group size for integers. Blocks
+/// of a strip follow each other along K, then comes the next strip. R is padded
+/// to strips and K to blocks, and the padding decodes to 0.
 ///
 /// Within a block, `k` counts the block's columns and `r` the strip's rows:
 /// ```
 /// f32, f16, bf16   element (r, k) at k * 32 + r
+/// fp8              the same, bits of OCP e4m3 ("fn")
 /// int8             for each 4 columns: 32 rows x 4 bytes, signed:
 ///                  byte (k / 4) * 128 + r * 4 + k % 4
 /// int4             for each 8 columns: 32 rows x 4 bytes; byte b of a row
@@ -34,7 +35,8 @@
 /// ```
 /// int8:  w = scale * q                int4:  w = scale * (q - zeroPoint)
 /// ```
-/// where zeroPoint is 8 if none are stored.
+/// where zeroPoint is 8 if none are stored. After the elements of an fp8 block
+/// come 32 f32 scales, one per row: w = scale * element.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -50,7 +52,10 @@
 
 namespace retort {
 
-enum class EncodingKind : uint8_t { F32, F16, BF16, Int8, Int4 };
+enum class EncodingKind : uint8_t { F32, F16, BF16, Int8, Int4, Fp8 };
+
+/// Columns of an fp8 block, which share a scale in each row.
+inline constexpr int64_t kFp8BlockCols = 128;
 
 /// Rows of a strip.
 inline constexpr int64_t kStripRows = 32;
@@ -69,7 +74,12 @@ struct PackedEncoding {
   bool isInteger() const {
     return kind == EncodingKind::Int8 || kind == EncodingKind::Int4;
   }
-  int64_t blockCols() const { return isInteger() ? groupSize : 32; }
+  bool hasScales() const { return isInteger() || kind == EncodingKind::Fp8; }
+  int64_t blockCols() const {
+    if (kind == EncodingKind::Fp8)
+      return kFp8BlockCols;
+    return isInteger() ? groupSize : 32;
+  }
   /// Bytes of the quants or elements of one block.
   int64_t blockQuantBytes() const {
     int64_t elements = kStripRows * blockCols();
@@ -80,18 +90,23 @@ struct PackedEncoding {
     case EncodingKind::BF16:
       return elements * 2;
     case EncodingKind::Int8:
+    case EncodingKind::Fp8:
       return elements;
     case EncodingKind::Int4:
       return elements / 2;
     }
     return 0;
   }
-  /// Offset of the 32 bf16 scales in a block of an integer encoding.
+  /// Bytes of the 32 scales of a block: bf16 for integers, f32 for fp8.
+  int64_t blockScaleBytes() const {
+    return isInteger() ? kStripRows * 2 : hasScales() ? kStripRows * 4 : 0;
+  }
+  /// Offset of the scales in a block that has them.
   int64_t scaleOffset() const { return blockQuantBytes(); }
   /// Offset of the 32 zero points in a block that has them.
   int64_t zeroPointOffset() const { return blockQuantBytes() + kStripRows * 2; }
   int64_t blockBytes() const {
-    return blockQuantBytes() + (isInteger() ? kStripRows * 2 : 0) +
+    return blockQuantBytes() + blockScaleBytes() +
            (zeroPoints ? kStripRows : 0);
   }
   int64_t blocksPerStrip(int64_t cols) const {
@@ -105,7 +120,8 @@ struct PackedEncoding {
     return ceilDiv(rows, kStripRows) * stripBytes(cols);
   }
 
-  /// "f32", "f16", "bf16", "int8<32>", "int4<128>", "int4<32, zero_points>".
+  /// "f32", "f16", "bf16", "fp8", "int8<32>", "int4<128>", "int4<32,
+  /// zero_points>".
   std::string str() const;
   static std::optional<PackedEncoding> parse(std::string_view text);
 };

@@ -98,12 +98,51 @@ RankedTensorType WeightBuilder::matrixType(int64_t rows, int64_t cols,
       encoding::PackedAttr::get(b.getContext(), encoding));
 }
 
+RankedTensorType WeightBuilder::withoutMixedScales(StringRef symbol,
+                                                   RankedTensorType type,
+                                                   ArrayRef<Attribute> rows,
+                                                   ArrayRef<Attribute> cols) {
+  auto encoding = encoding::getPackedEncoding(type);
+  if (!encoding || encoding->kind != EncodingKind::Fp8)
+    return type;
+  auto integer = [](Attribute run, unsigned i) {
+    return cast<IntegerAttr>(cast<ArrayAttr>(run)[i]).getInt();
+  };
+  SmallVector<ColRun> colRuns;
+  for (Attribute run : cols)
+    colRuns.push_back({integer(run, 0), integer(run, 1), integer(run, 2)});
+  llvm::DenseMap<std::pair<int64_t, int64_t>, bool> known;
+  for (Attribute run : rows) {
+    StringRef tensor = cast<StringAttr>(cast<ArrayAttr>(run)[0]).getValue();
+    auto blocks = symbols.lookup(tensor)->getAttrOfType<DenseI64ArrayAttr>(
+        kScaleBlockAttr);
+    if (!blocks || blocks.size() != 2)
+      continue;
+    bool isLong = cast<ArrayAttr>(run).size() > 4;
+    int64_t shift = isLong ? integer(run, 5) : 0;
+    int64_t step = blocks[isLong && integer(run, 6) ? 0 : 1];
+    auto [it, isNew] = known.try_emplace({shift, step}, false);
+    if (isNew)
+      it->second = step < 1 || mixesScales(colRuns, shift, step);
+    if (!it->second)
+      continue;
+    emitRemark(module.getLoc())
+        << symbol << ": packed as f32, because a packed block would hold "
+        << "elements of two fp8 scales of " << tensor;
+    return matrixType(type.getDimSize(0), type.getDimSize(1), PackedEncoding{});
+  }
+  return type;
+}
+
 Value WeightBuilder::define(StringRef name, RankedTensorType type,
                             ArrayRef<Attribute> rows, ArrayRef<Attribute> cols,
                             DenseF64ArrayAttr literal) {
   // The checkpoint's symbols are still there; packed ones get a prefix.
   std::string symbol = ("packed." + name).str();
-  if (!symbols.lookup(symbol)) {
+  if (auto defined = symbols.lookup<kernel::WeightOp>(symbol)) {
+    type = cast<RankedTensorType>(defined.getType());
+  } else {
+    type = withoutMixedScales(symbol, type, rows, cols);
     OpBuilder::InsertionGuard guard(b);
     b.setInsertionPointToEnd(module.getBody());
     auto weight = kernel::WeightOp::create(

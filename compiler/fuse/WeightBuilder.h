@@ -14,6 +14,7 @@
 #ifndef RETORT_COMPILER_FUSE_WEIGHTBUILDER_H
 #define RETORT_COMPILER_FUSE_WEIGHTBUILDER_H
 
+#include "compiler/pack/WeightSpec.h"
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Model/Model.h"
 
@@ -117,6 +118,11 @@ private:
                      llvm::ArrayRef<mlir::Attribute> rows,
                      llvm::ArrayRef<mlir::Attribute> cols,
                      mlir::DenseF64ArrayAttr literal = {});
+  /// `type`, or an f32 matrix if fp8 blocks would mix the scales of a source.
+  mlir::RankedTensorType
+  withoutMixedScales(llvm::StringRef symbol, mlir::RankedTensorType type,
+                     llvm::ArrayRef<mlir::Attribute> rows,
+                     llvm::ArrayRef<mlir::Attribute> cols);
   mlir::RankedTensorType matrixType(int64_t rows, int64_t cols,
                                     PackedEncoding encoding);
 

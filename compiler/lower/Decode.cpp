@@ -30,7 +30,25 @@ static Value widen(KernelBuilder &k, Value bits, EncodingKind kind) {
   return kind == EncodingKind::F16 ? k.extend(bits, k.f32()) : bits;
 }
 
+/// Scales that make up for loadFloats: e4m3 bits as f16 are 2^-8 of the value.
+static constexpr double kFp8Factor = 256.0;
+
+/// e4m3 has f16's layout but for one exponent bit less, also for subnormals, so
+/// that shifted to f16 (sign to bit 15, the rest from bit 7 on) the bits mean
+/// value * 2^-8 exactly.
+static Value widenFp8(KernelBuilder &k, Value bytes) {
+  auto n = cast<VectorType>(bytes.getType()).getDimSize(0);
+  // The sign extends over bits 15 and 14, of which 14 must go.
+  Value bits = k.shl(k.signExtend(bytes, k.i16()), 7);
+  bits = k.bitAnd(bits, k.constantInt(k.vec(k.i16(), n), ~0x4000));
+  return k.extend(k.bitcast(bits, k.vec(k.builder().getF16Type(), n)), k.f32());
+}
+
 Value Decoder::loadFloats(Index block, Index col, int64_t v) {
+  if (encoding.kind == EncodingKind::Fp8)
+    return widenFp8(k, k.loadVector(weights,
+                                    block + (col * kStripRows + v * k.lanes()),
+                                    k.lanes(), k.lanes()));
   Type element = encoding.kind == EncodingKind::F32   ? k.f32()
                  : encoding.kind == EncodingKind::F16 ? k.builder().getF16Type()
                                                       : k.i16();
@@ -80,6 +98,13 @@ Value Decoder::quantInPlace(Value half, int64_t i) {
 
 Value Decoder::loadScales(Index block, int64_t v) {
   int64_t n = k.lanes();
+  if (encoding.kind == EncodingKind::Fp8) {
+    Value raw =
+        k.loadVector(weights, block + (encoding.scaleOffset() + v * n * 4),
+                     n * 4, std::min<int64_t>(n * 4, 32));
+    return k.mul(k.bitcast(raw, k.vecF32()),
+                 k.constant(k.vecF32(), kFp8Factor));
+  }
   Value raw =
       k.loadVector(weights, block + (encoding.scaleOffset() + v * n * 2), n * 2,
                    std::min<int64_t>(n * 2, 32));

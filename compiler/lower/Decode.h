@@ -30,8 +30,8 @@ public:
   /// The registers that hold a strip's rows.
   int64_t vectors() const { return kStripRows / k.lanes(); }
 
-  /// Floats: the elements of column `col` (of its block at byte `block`), rows
-  /// v * lanes and on.
+  /// Floats: the elements (of fp8 divided by 256) of column `col` (of its block
+  /// at byte `block`), rows v * lanes and on.
   mlir::Value loadFloats(Index block, Index col, int64_t v);
   /// Integers: the 32-bit words of rows v * lanes and on that hold `columnStep`
   /// columns from `col` on.
@@ -44,7 +44,7 @@ public:
   mlir::Value quantInPlace(mlir::Value half, int64_t i);
   mlir::Value upperHalf(mlir::Value words);
   static double inPlaceScale(int64_t i);
-  /// Scales of rows v * lanes and on.
+  /// Scales of rows v * lanes and on; for fp8 they make up for loadFloats.
   mlir::Value loadScales(Index block, int64_t v);
   /// Zero points, as f32; int4 alone.
   mlir::Value loadZeroPoints(Index block, int64_t v);

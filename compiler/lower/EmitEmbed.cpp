@@ -43,6 +43,22 @@ LogicalResult emitEmbed(KernelBuilder &k, Operation *op) {
         Index count =
             min(k.index(cols) - b * encoding.blockCols(), encoding.blockCols());
         Index first = out + b * encoding.blockCols();
+        if (encoding.kind == EncodingKind::Fp8) {
+          Value scale =
+              k.mul(at(block + encoding.scaleOffset() + row * 4, k.f32()),
+                    k.constant(k.f32(), 256.0));
+          k.forLoop(k.index(0), count, 1, [&](Index c) {
+            // See Decoder: the bits as f16 are 2^-8 of the value.
+            Value bits = k.shl(
+                k.signExtend(at(block + c * kStripRows + row, k.i8()), k.i16()),
+                7);
+            bits = k.bitAnd(bits, k.constantInt(k.i16(), ~0x4000));
+            Value value =
+                k.extend(k.bitcast(bits, k.builder().getF16Type()), k.f32());
+            k.store(k.mul(value, scale), result, first + c);
+          });
+          return;
+        }
         if (!encoding.isInteger()) {
           k.forLoop(k.index(0), count, 1, [&](Index c) {
             Index element = c * kStripRows + row;

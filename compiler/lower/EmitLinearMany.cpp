@@ -66,10 +66,17 @@ private:
 };
 
 void LinearMany::decodeFloats(Index block, Index at) {
-  k.forLoop(k.index(0), k.index(l.encoding.blockCols()), 1, [&](Index c) {
+  Values scales;
+  if (l.encoding.hasScales())
     for (int64_t v = 0; v < l.vectors(); ++v)
-      k.store(decode.loadFloats(block, c, v), scratch,
-              at + c * kStripRows + v * k.lanes(), 4 * k.lanes());
+      scales.push_back(decode.loadScales(block, v));
+  k.forLoop(k.index(0), k.index(l.encoding.blockCols()), 1, [&](Index c) {
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Value w = decode.loadFloats(block, c, v);
+      if (!scales.empty())
+        w = k.mul(w, scales[v]);
+      k.store(w, scratch, at + c * kStripRows + v * k.lanes(), 4 * k.lanes());
+    }
   });
 }
 

@@ -13,7 +13,7 @@
 ///     for each column: acc += quant * x
 ///     sums[strip] += scale * acc
 /// ```
-/// Floats have no scales: acc is sums[strip] itself.
+/// Floats but fp8 have no scales: acc is sums[strip] itself.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -77,17 +77,25 @@ void LinearOne::scaleActivations() {
 
 Values LinearOne::floatBlock(Index block, Index col, Values sums) {
   constexpr int64_t kUnroll = 4;
-  return k.forLoop(k.index(0), k.index(l.encoding.blockCols()), kUnroll, sums,
-                   [&](Index c, ValueRange carried) {
-                     Values acc(carried.begin(), carried.end());
-                     for (int64_t u = 0; u < kUnroll; ++u) {
-                       Value x = k.loadSplat(l.x, job.xBase + col + c + u);
-                       for (int64_t v = 0; v < l.vectors(); ++v)
-                         acc[v] = k.fma(decode.loadFloats(block, c + u, v), x,
-                                        acc[v]);
-                     }
-                     return acc;
-                   });
+  bool isScaled = l.encoding.hasScales();
+  Values start = isScaled ? Values(l.vectors(), k.zero(k.vecF32())) : sums;
+  Values acc =
+      k.forLoop(k.index(0), k.index(l.encoding.blockCols()), kUnroll, start,
+                [&](Index c, ValueRange carried) {
+                  Values acc(carried.begin(), carried.end());
+                  for (int64_t u = 0; u < kUnroll; ++u) {
+                    Value x = k.loadSplat(l.x, job.xBase + col + c + u);
+                    for (int64_t v = 0; v < l.vectors(); ++v)
+                      acc[v] =
+                          k.fma(decode.loadFloats(block, c + u, v), x, acc[v]);
+                  }
+                  return acc;
+                });
+  if (!isScaled)
+    return acc;
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    sums[v] = k.fma(decode.loadScales(block, v), acc[v], sums[v]);
+  return sums;
 }
 
 void LinearOne::int4Columns(Index block, Index within, Index col, Values &acc) {

@@ -359,6 +359,8 @@ RETORT_INLINE bool encodeAny(const PackedEncoding &encoding, const float *rows,
   case EncodingKind::Int4:
     encodeInteger(encoding, tile, out, error);
     break;
+  case EncodingKind::Fp8: // its bits are copied, see encodeF8Strip
+    return false;
   }
   return true;
 }

@@ -253,9 +253,20 @@ Status PackRun::encodeMatrix(const Unit &unit, std::vector<float> &rows,
   const WeightSpec &spec = specs[unit.spec];
   const SpecReader &reader = readers[readerOf[unit.spec]];
   int64_t stride = stripStride(spec.cols);
+  bool isF8 = spec.encoding.kind == EncodingKind::Fp8;
+  // Bits and scales together are smaller than the strip's floats.
+  auto *bits = reinterpret_cast<uint8_t *>(rows.data());
+  float *scales = rows.data() + kStripRows * stride / 4;
   for (int64_t strip = unit.first; strip < unit.first + unit.count; ++strip) {
     if (isCancelled())
       return Status::error(Code::Cancelled, "packing was cancelled");
+    if (isF8) {
+      RETORT_RETURN_IF_ERROR(
+          reader.readF8Strip(strip * kStripRows, bits, stride, scales));
+      encodeF8Strip(bits, stride, scales, spec.cols, out);
+      out += spec.encoding.stripBytes(spec.cols);
+      continue;
+    }
     RETORT_RETURN_IF_ERROR(
         reader.readRows(strip * kStripRows, kStripRows, rows.data(), stride));
     if (auto bad = encodeStrip(spec.encoding, rows.data(), stride, spec.cols,

@@ -26,6 +26,7 @@ struct Limit {
 Limit limitOf(EncodingKind kind) {
   switch (kind) {
   case EncodingKind::F32:
+  case EncodingKind::Fp8: // copied, see encodeF8Strip
     break;
   case EncodingKind::BF16:
     // Halfway between the largest bf16 and the next power of two.
@@ -78,6 +79,13 @@ void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
       *out++ =
           checkpoint::bf16ToF32(loadU16(block + (k * kStripRows + row) * 2));
     return;
+  case EncodingKind::Fp8: {
+    float scale;
+    std::memcpy(&scale, block + encoding.scaleOffset() + row * 4, 4);
+    for (int64_t k = first; k < end; ++k)
+      *out++ = checkpoint::f8e4m3ToF32(byteAt(k * kStripRows + row)) * scale;
+    return;
+  }
   case EncodingKind::Int8:
   case EncodingKind::Int4:
     break;
@@ -126,6 +134,24 @@ std::optional<BadWeight> encodeStrip(const PackedEncoding &encoding,
     out += encoding.blockBytes();
   }
   return std::nullopt;
+}
+
+void encodeF8Strip(const uint8_t *bits, int64_t stride, const float *scales,
+                   int64_t cols, std::byte *out) {
+  PackedEncoding encoding{EncodingKind::Fp8, 0, false};
+  int64_t blocks = encoding.blocksPerStrip(cols);
+  for (int64_t b = 0; b < blocks; ++b) {
+    // Eight columns at a time, so that a source line is used while it is near.
+    for (int64_t k = 0; k < kFp8BlockCols; k += 8)
+      for (int64_t r = 0; r < kStripRows; ++r)
+        for (int64_t i = 0; i < 8; ++i)
+          out[(k + i) * kStripRows + r] =
+              std::byte(bits[r * stride + b * kFp8BlockCols + k + i]);
+    for (int64_t r = 0; r < kStripRows; ++r)
+      std::memcpy(out + encoding.scaleOffset() + r * 4, scales + r * blocks + b,
+                  4);
+    out += encoding.blockBytes();
+  }
 }
 
 void decodeRows(const PackedEncoding &encoding,

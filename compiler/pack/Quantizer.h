@@ -82,6 +82,12 @@ std::optional<BadWeight> encodeBlock(const PackedEncoding &encoding,
                                      const float *rows, int64_t stride,
                                      std::byte *out, SquaredError &error);
 
+/// Lays 32 rows of fp8 bits, `bits[r * stride + k]`, and their scales,
+/// `scales[r * blocks + b]` (see SpecReader::readF8Strip), out as fp8 blocks.
+/// Bits behind the last column must be 0.
+void encodeF8Strip(const uint8_t *bits, int64_t stride, const float *scales,
+                   int64_t cols, std::byte *out);
+
 /// Decodes rows [firstRow, firstRow + numRows) of a packed matrix of `cols`
 /// columns into `out[i * cols + k]`. `packed` must hold the strips they lie in.
 void decodeRows(const PackedEncoding &encoding,

@@ -20,16 +20,6 @@ using checkpoint::TensorView;
 /// The system maps pages around the one that was touched; they go as well.
 constexpr uint64_t kDropMargin = 64 << 10;
 
-/// `count` elements of a tensor from byte `at` on. What convertToF32 asks of
-/// its arguments has been checked with the runs.
-void convert(const TensorView &tensor, int64_t at, int64_t count, float *out) {
-  auto size = static_cast<size_t>(count) *
-              static_cast<size_t>(dtypeBytes(tensor.dtype));
-  (void)checkpoint::convertToF32(
-      tensor.dtype, tensor.bytes.subspan(static_cast<size_t>(at), size),
-      {out, static_cast<size_t>(count)});
-}
-
 Status invalid(const std::string &message) {
   return Status::error(Code::InvalidArgument, message);
 }
@@ -263,55 +253,125 @@ void SpecReader::forRange(int64_t first, int64_t count, Visit visit) const {
 }
 
 /// `src` and `rows` as forRange gives them; `out` is at their first packed row.
-void SpecReader::readRun(const Run &run, int64_t src, int64_t rows, float *out,
-                         int64_t stride) const {
-  auto elementBytes = static_cast<int64_t>(dtypeBytes(run.tensor->dtype));
-  for (int64_t i = 0; i < rows; ++i)
-    for (const ColRun &cols : weightSpec->colRuns)
-      convert(*run.tensor,
-              (src + i) * run.rowBytes +
-                  (cols.srcCol + run.colShift) * elementBytes,
-              cols.cols, out + i * stride + cols.dstCol);
+Status SpecReader::readRun(const Run &run, int64_t src, int64_t rows,
+                           float *out, int64_t stride) const {
+  for (const ColRun &cols : weightSpec->colRuns)
+    RETORT_RETURN_IF_ERROR(checkpoint::readBlock(
+        *run.tensor, {src, rows, cols.srcCol + run.colShift, cols.cols},
+        out + cols.dstCol, stride));
+  return Status::ok();
 }
 
-void SpecReader::readTransposed(const Run &run, int64_t src, int64_t rows,
-                                float *out, int64_t stride) const {
-  auto elementBytes = static_cast<int64_t>(dtypeBytes(run.tensor->dtype));
+Status SpecReader::readTransposed(const Run &run, int64_t src, int64_t rows,
+                                  float *out, int64_t stride) const {
   std::vector<float> column(static_cast<size_t>(rows));
   for (const ColRun &cols : weightSpec->colRuns)
     for (int64_t j = 0; j < cols.cols; ++j) {
-      convert(*run.tensor,
-              (cols.srcCol + run.colShift + j) * run.rowBytes +
-                  src * elementBytes,
-              rows, column.data());
+      RETORT_RETURN_IF_ERROR(checkpoint::readBlock(
+          *run.tensor, {cols.srcCol + run.colShift + j, 1, src, rows},
+          column.data(), rows));
       for (int64_t i = 0; i < rows; ++i)
         out[i * stride + cols.dstCol + j] = column[static_cast<size_t>(i)];
     }
+  return Status::ok();
 }
 
 Status SpecReader::readRows(int64_t first, int64_t count, float *out,
                             int64_t stride) const {
   std::memset(out, 0, static_cast<size_t>(count * stride) * sizeof(float));
+  Status status;
   forRange(first, count,
            [&](const Run &run, int64_t src, int64_t dst, int64_t rows) {
+             if (!status.isOk())
+               return;
              float *to = out + (dst - first) * stride;
-             if (run.transposed)
-               readTransposed(run, src, rows, to, stride);
-             else
-               readRun(run, src, rows, to, stride);
+             status = run.transposed
+                          ? readTransposed(run, src, rows, to, stride)
+                          : readRun(run, src, rows, to, stride);
            });
-  return Status::ok();
+  return status;
 }
 
 Status SpecReader::readElements(int64_t first, int64_t count,
                                 float *out) const {
   std::fill_n(out, count, 0.0f);
+  Status status;
   forRange(first, count,
            [&](const Run &run, int64_t src, int64_t dst, int64_t elements) {
-             convert(*run.tensor, src * run.rowBytes, elements,
-                     out + (dst - first));
+             if (status.isOk())
+               status = checkpoint::readBlock(
+                   *run.tensor, {src, elements, 0, 1}, out + (dst - first), 1);
            });
+  return status;
+}
+
+/// One packed row, or a part of it, that comes from consecutive elements of one
+/// tensor row (column, if transposed).
+Status SpecReader::readF8Row(const Run &run, int64_t src, const ColRun &cols,
+                             int64_t packedRow, uint8_t *bits,
+                             float *scales) const {
+  const TensorView &tensor = *run.tensor;
+  auto *bytes = reinterpret_cast<const uint8_t *>(tensor.bytes.data());
+  int64_t from = cols.srcCol + run.colShift;
+  for (int64_t j = 0; j < cols.cols;) {
+    int64_t dst = cols.dstCol + j, block = dst / kFp8BlockCols;
+    int64_t end =
+        std::min(cols.cols, (block + 1) * kFp8BlockCols - cols.dstCol);
+    float scale = 1.0f;
+    if (tensor.scales) {
+      const auto &s = *tensor.scales;
+      int64_t step = run.transposed ? s.blockRows : s.blockCols;
+      int64_t at = (from + j) / step;
+      end = std::min(end, (at + 1) * step - from);
+      scale = run.transposed ? s.at(at, src / s.blockCols)
+                             : s.at(src / s.blockRows, at);
+    }
+    if (scales[block] != 0 && scales[block] != scale)
+      return Status::error(
+          Code::InvalidArgument,
+          describe(packedRow, dst) +
+              ": expected one scale in a packed block of fp8, found " +
+              std::to_string(scales[block]) + " and " + std::to_string(scale));
+    scales[block] = scale;
+    for (; j < end; ++j) {
+      int64_t r = src, c = from + j;
+      if (run.transposed)
+        std::swap(r, c);
+      uint8_t b = bytes[r * run.rowBytes + c];
+      if ((b & 0x7f) == 0x7f)
+        return Status::error(Code::InvalidData,
+                             describe(packedRow, cols.dstCol + j) +
+                                 ": expected a number, found NaN");
+      bits[cols.dstCol + j] = b;
+    }
+  }
   return Status::ok();
+}
+
+Status SpecReader::readF8Strip(int64_t first, uint8_t *bits, int64_t stride,
+                               float *scales) const {
+  int64_t blocks = ceilDiv(weightSpec->cols, kFp8BlockCols);
+  std::memset(bits, 0, static_cast<size_t>(kStripRows * stride));
+  std::fill_n(scales, kStripRows * blocks, 0.0f);
+  Status status;
+  forRange(first, kStripRows,
+           [&](const Run &run, int64_t src, int64_t dst, int64_t rows) {
+             if (status.isOk() && run.tensor->dtype != DType::F8E4M3)
+               status = invalid("weight '" + weightSpec->name + "': tensor '" +
+                                run.tensor->name +
+                                "': expected elements of F8_E4M3 to keep as "
+                                "fp8, found " +
+                                std::string(dtypeName(run.tensor->dtype)));
+             for (int64_t i = 0; i < rows && status.isOk(); ++i)
+               for (const ColRun &cols : weightSpec->colRuns) {
+                 int64_t r = dst - first + i;
+                 status = readF8Row(run, src + i, cols, dst + i,
+                                    bits + r * stride, scales + r * blocks);
+                 if (!status.isOk())
+                   return;
+               }
+           });
+  return status;
 }
 
 void SpecReader::dropResident(int64_t first, int64_t count) const {

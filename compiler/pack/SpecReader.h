@@ -32,9 +32,15 @@ public:
 
   /// Matrices: rows [first, first + count) of the packed matrix, f32, to
   /// `out[i * stride + dstCol]`. Rows and columns without a source become 0, up
-  /// to `stride`.
+  /// to `stride`. The scales of fp8 blocks are applied. Errors: an fp8 NaN.
   Status readRows(int64_t first, int64_t count, float *out,
                   int64_t stride) const;
+  /// Matrices of fp8 tensors: the strip of packed rows from `first` on as it is
+  /// stored. Element (r, k) goes to `bits[r * stride + k]`, and the scale of
+  /// row r in block b (kFp8BlockCols columns) to `scales[r * blocks + b]`; both
+  /// are 0 where nothing has a source. Errors: a NaN, or two scales in a block.
+  Status readF8Strip(int64_t first, uint8_t *bits, int64_t stride,
+                     float *scales) const;
   /// Vectors: elements [first, first + count).
   Status readElements(int64_t first, int64_t count, float *out) const;
 
@@ -77,10 +83,12 @@ private:
   template <typename Visit>
   void forRuns(size_t lo, size_t hi, int64_t first, int64_t end,
                Visit &visit) const;
-  void readRun(const Run &run, int64_t src, int64_t rows, float *out,
-               int64_t stride) const;
-  void readTransposed(const Run &run, int64_t src, int64_t rows, float *out,
-                      int64_t stride) const;
+  Status readF8Row(const Run &run, int64_t src, const ColRun &cols,
+                   int64_t packedRow, uint8_t *bits, float *scales) const;
+  Status readRun(const Run &run, int64_t src, int64_t rows, float *out,
+                 int64_t stride) const;
+  Status readTransposed(const Run &run, int64_t src, int64_t rows, float *out,
+                        int64_t stride) const;
 
   const WeightSpec *weightSpec = nullptr;
   const checkpoint::Checkpoint *source = nullptr;

@@ -16,8 +16,11 @@
 
 #include "compiler/encoding/PackedEncoding.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -55,6 +58,25 @@ struct ColRun {
   int64_t cols = 0;
   int64_t dstCol = 0;
 };
+
+/// Whether column runs would bring elements of two source scales into a packed
+/// fp8 block. `scaleBlock` elements of a tensor row share a scale (of a column,
+/// for transposed runs).
+inline bool mixesScales(std::span<const ColRun> runs, int64_t colShift,
+                        int64_t scaleBlock) {
+  std::map<int64_t, int64_t> scaleOf; // by packed block
+  for (const ColRun &run : runs)
+    for (int64_t j = 0; j < run.cols;) {
+      int64_t dst = run.dstCol + j, src = run.srcCol + colShift + j;
+      auto [it, isNew] =
+          scaleOf.try_emplace(dst / kFp8BlockCols, src / scaleBlock);
+      if (it->second != src / scaleBlock)
+        return true;
+      j += std::min(kFp8BlockCols - dst % kFp8BlockCols,
+                    scaleBlock - src % scaleBlock);
+    }
+  return false;
+}
 
 enum class WeightForm : uint8_t {
   Matrix, ///< in PackedEncoding's layout

@@ -228,6 +228,10 @@ Status Compiler::runStage(Stage stage) {
   }
   std::string diagnostics;
   ScopedDiagnosticHandler handler(&context, [&](Diagnostic &diag) {
+    if (diag.getSeverity() == DiagnosticSeverity::Remark) {
+      tell(diag.str());
+      return success();
+    }
     if (!diagnostics.empty())
       diagnostics += "; ";
     diagnostics += diag.str();
@@ -285,6 +289,12 @@ Status Compiler::buildModule() {
   module = importModel(context, source->config(), [&](llvm::StringRef name) {
     return source->find(std::string_view(name))->dtype;
   });
+  for (auto op : module->getOps<model::WeightOp>())
+    if (const TensorView *view = source->find(op.getSymName().str());
+        view && view->scales)
+      op->setAttr(kScaleBlockAttr,
+                  DenseI64ArrayAttr::get(&context, {view->scales->blockRows,
+                                                    view->scales->blockCols}));
   if (pipeline.weights == "int4")
     RETORT_RETURN_IF_ERROR(markZeroPoints());
   for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse, Stage::Plan})

@@ -30,6 +30,8 @@ std::optional<EncodingKind> keptKind(Type type) {
     return EncodingKind::F16;
   if (type.isBF16())
     return EncodingKind::BF16;
+  if (isa<Float8E4M3FNType>(type))
+    return EncodingKind::Fp8;
   return std::nullopt;
 }
 
@@ -107,8 +109,8 @@ struct QuantizeWeightsPass
     } else if (auto kept = keptKind(type.getElementType())) {
       result.kind = *kept;
     } else {
-      return weight.emitError("expected elements that can be kept (f32, f16 or "
-                              "bf16), found ")
+      return weight.emitError("expected elements that can be kept (f32, f16, "
+                              "bf16 or f8E4M3FN), found ")
              << type.getElementType();
     }
     // Every token meets the errors of these two at full size, so they keep 8

@@ -30,10 +30,11 @@ def Encoding_PackedAttr : AttrDef<Encoding_Dialect, "Packed"> {
   let description = [{
     ```
     #encoding.packed<bf16>
+    #encoding.packed<fp8>
     #encoding.packed<int8, 64>
     #encoding.packed<int4, 32, zero_points>
     ```
-    The first word is the kind (`f32`, `f16`, `bf16`, `int8`, `int4`), then for
+    The first word is the kind (`f32`, `f16`, `bf16`, `fp8`, `int8`, `int4`), then for
     integers the group size (32, 64 or 128), then for int4 whether every group
     has a zero point of its own instead of 8.
   }];

@@ -26,6 +26,12 @@
 
 #include "dialects/Model/ModelDialect.h.inc"
 
+namespace retort {
+/// On a model.weight of fp8 blocks: rows and columns of the tensor that share a
+/// scale, an array<i64>.
+inline constexpr llvm::StringLiteral kScaleBlockAttr = "model.scale_block";
+} // namespace retort
+
 namespace retort::model {
 bool isTokens(mlir::Type type);
 bool isRows(mlir::Type type);

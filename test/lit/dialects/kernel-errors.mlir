@@ -114,7 +114,7 @@ func.func @width(%q: tensor<?x128xf32>, %k: !kernel.cache<keys, 1 x 64>, %v: !ke
 
 // -----
 
-// expected-error@+1 {{expected f32, f16, bf16, int8 or int4 with a group size of 32, 64 or 128 for integers and zero points for int4 alone, found int8<48>}}
+// expected-error@+1 {{expected f32, f16, bf16, fp8, int8 or int4 with a group size of 32, 64 or 128 for integers and zero points for int4 alone, found int8<48>}}
 kernel.weight @w : tensor<64x100xf32, #encoding.packed<int8, 48>>
 
 // -----

@@ -15,6 +15,7 @@ namespace {
 const char *const kNames[] = {"f32",
                               "f16",
                               "bf16",
+                              "fp8",
                               "int8<32>",
                               "int8<64>",
                               "int8<128>",
@@ -35,9 +36,9 @@ TEST(PackedEncodingTest, ParsesWhatItPrints) {
 
 TEST(PackedEncodingTest, RefusesOtherNames) {
   for (const char *name :
-       {"", "f64", "F32", "f32 ", "int8", "int8<16>", "int8<256>", "int4<-32>",
-        "int4<32", "int4<032>", "int4<32,zero_points>", "int4<32, zero_point>",
-        "int8<32, zero_points>", "bf16<32>", "f32\n"})
+       {"", "f64", "fp8<128>", "F32", "f32 ", "int8", "int8<16>", "int8<256>",
+        "int4<-32>", "int4<32", "int4<032>", "int4<32,zero_points>",
+        "int4<32, zero_point>", "int8<32, zero_points>", "bf16<32>", "f32\n"})
     EXPECT_FALSE(PackedEncoding::parse(name)) << name;
 }
 
@@ -48,6 +49,7 @@ TEST(PackedEncodingTest, SizesOfBlocks) {
   } rows[] = {{"f32", 32, 4096, 4096},
               {"bf16", 32, 2048, 2048},
               {"f16", 32, 2048, 2048},
+              {"fp8", 128, 4096, 4096 + 128},
               {"int8<32>", 32, 1024, 1024 + 64},
               {"int8<128>", 128, 4096, 4096 + 64},
               {"int4<32>", 32, 512, 512 + 64},

@@ -14,6 +14,7 @@
 #include "mlir/Parser/Parser.h"
 
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -57,6 +58,10 @@ PackedMatrix::PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
               static_cast<uint8_t>(zeroPoint);
         }
       }
+      if (encoding.kind == EncodingKind::Fp8) {
+        scale = 0.01f + 0.001f * static_cast<float>(random() % 100);
+        std::memcpy(block + encoding.scaleOffset() + lane * 4, &scale, 4);
+      }
       for (int64_t k = 0; k < size; ++k) {
         bool inside = b * size + k < cols;
         float value = 0;
@@ -76,6 +81,18 @@ PackedMatrix::PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
               std::bit_cast<uint32_t>(inside ? normal(random) : 0) >> 16);
           value = fromBF16(bits);
           std::memcpy(block + (k * 32 + lane) * 2, &bits, 2);
+          break;
+        }
+        case EncodingKind::Fp8: {
+          // Subnormals too; 0x7f and 0xff are NaN.
+          auto bits = static_cast<uint8_t>(inside ? random() % 256 : 0);
+          bits = (bits & 0x7f) == 0x7f ? bits & 0x8e : bits;
+          int exponent = bits >> 3 & 15, mantissa = bits & 7;
+          value = exponent == 0
+                      ? std::ldexp(float(mantissa), -9)
+                      : std::ldexp(float(8 + mantissa), exponent - 10);
+          value = scale * (bits & 0x80 ? -value : value);
+          block[k * 32 + lane] = bits;
           break;
         }
         case EncodingKind::Int8: {

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "compiler/pack/SpecReader.h"
+#include "compiler/checkpoint/DType.h"
 #include "compiler/pack/PackedView.h"
 #include "compiler/pack/Quantizer.h"
 #include "test/unit/pack/PackTestSupport.h"
@@ -225,6 +226,82 @@ TEST(SpecReaderTest, PackedViewUndoesEveryKindOfRun) {
     EXPECT_TRUE(view->read(name, 0, rows, 64, read)) << name;
     EXPECT_EQ(read, valuesOf(checkpoint, name)) << name;
   }
+}
+
+/// Matrices of layers are fp8 in blocks of 128 x 128, which don't divide them.
+TinyModel fp8Model() {
+  TinyModel tiny;
+  tiny.modelType = "deepseek_v3";
+  tiny.hidden = 160;
+  tiny.intermediate = 300;
+  return tiny;
+}
+
+const checkpoint::TensorView *firstF8(const Checkpoint &checkpoint) {
+  for (const checkpoint::TensorView &tensor : checkpoint.tensors())
+    if (tensor.dtype == DType::F8E4M3 && tensor.scales && tensor.shape[1] > 128)
+      return &tensor;
+  return nullptr;
+}
+
+TEST(Fp8Test, KeptBlocksDecodeToTheScaledValues) {
+  TempDir dir;
+  TinyModel tiny = fp8Model();
+  tiny.extra = {{"quantization_config",
+                 {{"quant_method", "fp8"},
+                  {"fmt", "e4m3"},
+                  {"activation_scheme", "dynamic"},
+                  {"weight_block_size", {128, 128}}}}};
+  Checkpoint checkpoint = openModel(dir, tiny);
+  const checkpoint::TensorView *tensor = firstF8(checkpoint);
+  ASSERT_TRUE(tensor);
+  int64_t rows = tensor->shape[0], cols = tensor->shape[1];
+  WeightSpec spec = wholeMatrix(checkpoint, tensor->name, "fp8");
+  auto reader = SpecReader::create(spec, checkpoint);
+  ASSERT_TRUE(reader) << reader.status().message();
+  int64_t stride = stripStride(cols);
+  std::vector<uint8_t> bits(static_cast<size_t>(32 * stride));
+  std::vector<float> scales(
+      static_cast<size_t>(32 * spec.encoding.blocksPerStrip(cols)));
+  std::vector<std::byte> packed(static_cast<size_t>(spec.bytes()));
+  for (int64_t strip = 0; strip * 32 < rows; ++strip) {
+    Status status =
+        reader->readF8Strip(strip * 32, bits.data(), stride, scales.data());
+    ASSERT_TRUE(status.isOk()) << status.message();
+    encodeF8Strip(bits.data(), stride, scales.data(), cols,
+                  packed.data() + strip * spec.encoding.stripBytes(cols));
+  }
+  std::vector<float> decoded(static_cast<size_t>(rows * cols)),
+      expected(static_cast<size_t>(rows * cols));
+  decodeMatrix(spec.encoding, packed, rows, cols, decoded);
+  ASSERT_TRUE(checkpoint::readRows(*tensor, 0, rows, expected).isOk());
+  EXPECT_EQ(decoded, expected);
+  // A shift by half a block brings two scales together.
+  spec.cols = cols - 64;
+  spec.colRuns = {{0, spec.cols, 0}};
+  spec.rowRuns[0].colShift = 64;
+  reader = SpecReader::create(spec, checkpoint);
+  ASSERT_TRUE(reader) << reader.status().message();
+  Status status = reader->readF8Strip(0, bits.data(), stride, scales.data());
+  EXPECT_THAT(status.message(),
+              HasSubstr("expected one scale in a packed block of fp8"));
+}
+
+TEST(MixesScalesTest, BlocksMustLieInOneSourceBlock) {
+  // Whole rows, aligned; shifted by a block; shifted by half a block.
+  std::vector<ColRun> whole = {{0, 300, 0}};
+  EXPECT_FALSE(mixesScales(whole, 0, 128));
+  EXPECT_FALSE(mixesScales(whole, 128, 128));
+  EXPECT_TRUE(mixesScales(whole, 64, 128));
+  // Smaller source blocks mix, larger ones don't.
+  EXPECT_TRUE(mixesScales(whole, 0, 64));
+  EXPECT_FALSE(mixesScales(whole, 0, 256));
+  // Padded heads: two of 64 in one packed block come from one source block,
+  // three of 48 cross it.
+  std::vector<ColRun> pairs = {{0, 32, 0}, {32, 32, 64}, {64, 64, 128}};
+  EXPECT_FALSE(mixesScales(pairs, 0, 128));
+  std::vector<ColRun> odd = {{0, 48, 0}, {96, 48, 64}};
+  EXPECT_TRUE(mixesScales(odd, 0, 128));
 }
 
 TEST(SpecReaderErrorTest, StripStride) {
