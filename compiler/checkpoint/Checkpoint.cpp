@@ -9,6 +9,7 @@
 
 #include "compiler/checkpoint/DType.h"
 #include "compiler/checkpoint/Json.h"
+#include "compiler/checkpoint/Scales.h"
 
 #include <algorithm>
 #include <cstring>
@@ -65,8 +66,10 @@ public:
     RETORT_RETURN_IF_ERROR(readTexts());
     RETORT_RETURN_IF_ERROR(openWeights());
     resolveTies();
+    resolveMtpLayers();
     RETORT_RETURN_IF_ERROR(takeInventory());
     RETORT_RETURN_IF_ERROR(refuseExtras());
+    RETORT_RETURN_IF_ERROR(checkScales(checkpoint.used));
     return std::move(checkpoint);
   }
 
@@ -212,26 +215,96 @@ private:
     return Status::ok();
   }
 
+  /// The stored tensor of that name, or null.
+  const TensorView *findStored(const std::string &name) const {
+    auto it = stored.find(name);
+    return it == stored.end() ? nullptr : it->second;
+  }
+
   /// Follows transformers 5: a tied checkpoint that stores both matrices is
   /// tied only if they are equal, and one that stores the head alone uses it as
   /// the embedding.
   void resolveTies() {
     ModelConfig &config = checkpoint.modelConfig;
-    auto head = stored.find(kHead);
-    if (!config.tieWordEmbeddings || head == stored.end())
+    const TensorView *head = findStored(kHead);
+    if (!config.tieWordEmbeddings || !head)
       return;
-    auto embedding = stored.find(kEmbedding);
-    if (embedding == stored.end()) {
-      stored.emplace(kEmbedding, head->second);
+    const TensorView *headScales = findStored(scaleTensorName(kHead));
+    const TensorView *embedding = findStored(kEmbedding);
+    const TensorView *scales = findStored(scaleTensorName(kEmbedding));
+    auto dropHead = [&] {
       stored.erase(kHead);
-    } else if (sameData(*embedding->second, *head->second)) {
-      stored.erase(kHead);
+      stored.erase(scaleTensorName(kHead));
+    };
+    if (!embedding) {
+      stored.emplace(kEmbedding, head);
+      if (headScales)
+        stored.emplace(scaleTensorName(kEmbedding), headScales);
+      dropHead();
+    } else if (sameData(*embedding, *head) &&
+               (scales && headScales ? sameData(*scales, *headScales)
+                                     : !scales && !headScales)) {
+      dropHead();
     } else {
       config.tieWordEmbeddings = false;
       checkpoint.remarks.push_back(
           "config.json says tie_word_embeddings, but lm_head.weight differs "
           "from the embedding, so they are used as stored, untied");
     }
+  }
+
+  /// Removes tensors of `layer` from `stored` for which `drops(suffix)` is
+  /// true, and returns how many there were.
+  template <typename Drops> size_t dropFromLayer(int64_t layer, Drops drops) {
+    std::string prefix = layerTensorName(layer, "");
+    size_t dropped = 0;
+    for (auto it = stored.lower_bound(prefix);
+         it != stored.end() && it->first.starts_with(prefix);) {
+      bool drop = drops(std::string_view(it->first).substr(prefix.size()));
+      it = drop ? stored.erase(it) : std::next(it);
+      dropped += drop;
+    }
+    return dropped;
+  }
+
+  /// Keeps the first multi-token-prediction layer if it is stored completely,
+  /// and removes the others from `stored`.
+  void resolveMtpLayers() {
+    ModelConfig &config = checkpoint.modelConfig;
+    auto everything = [](std::string_view) { return true; };
+    auto note = [&](int64_t layer, const std::string &what) {
+      checkpoint.remarks.push_back("multi-token-prediction layer " +
+                                   std::to_string(layer) + " " + what);
+    };
+    for (int64_t i = 1; i < config.declaredMtpLayers; ++i)
+      if (dropFromLayer(config.numLayers + i, everything) > 0)
+        note(config.numLayers + i,
+             "is ignored, as only the first of them is used");
+    if (config.numMtpLayers == 0)
+      return;
+    int64_t layer = config.numLayers;
+    std::string prefix = layerTensorName(layer, "");
+    std::vector<ExpectedTensor> expected = expectedTensors(config);
+    auto isMissing = [&](const ExpectedTensor &tensor) {
+      return tensor.name.starts_with(prefix) && !stored.contains(tensor.name);
+    };
+    auto missing = std::find_if(expected.begin(), expected.end(), isMissing);
+    if (missing != expected.end()) {
+      config.numMtpLayers = 0;
+      if (dropFromLayer(layer, everything) == 0)
+        note(layer, "is declared by config.json and not stored");
+      else
+        note(layer, "is ignored, as it is stored in part: there is no " +
+                        missing->name);
+      return;
+    }
+    auto isCopy = [](std::string_view suffix) {
+      return suffix.starts_with("embed_tokens.") ||
+             suffix.starts_with("shared_head.head.");
+    };
+    if (dropFromLayer(layer, isCopy) > 0)
+      note(layer, "uses the embedding and output projection of the model; "
+                  "its own copies are ignored");
   }
 
   bool sameData(const TensorView &a, const TensorView &b) const {
@@ -281,6 +354,12 @@ private:
                                  "found " +
                                  std::string(dtypeName(view.dtype)));
       view.name = tensor.name;
+      auto scales = stored.find(scaleTensorName(tensor.name));
+      RETORT_RETURN_IF_ERROR(
+          attachScales(view, scales == stored.end() ? nullptr : scales->second,
+                       checkpoint.modelConfig.fp8));
+      if (scales != stored.end())
+        stored.erase(scales);
       checkpoint.total += view.bytes.size();
       checkpoint.used.push_back(std::move(view));
       stored.erase(it);
@@ -321,7 +400,7 @@ const TensorView *Checkpoint::find(std::string_view name) const {
 void Checkpoint::dropResident(const TensorView &tensor, uint64_t begin,
                               uint64_t size) const {
   for (const SafetensorsFile &file : files)
-    if (file.path() == tensor.file)
+    if (file.path().data() == tensor.file.data())
       file.dropResident(tensor, begin, size);
 }
 

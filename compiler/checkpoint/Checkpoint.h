@@ -9,7 +9,8 @@
 /// Opens a Hugging Face checkpoint directory: configuration, tokenizer files as
 /// raw bytes, and weights in one safetensors file or in shards under an index.
 /// Nothing of a tensor's data is read when opening, except to compare an
-/// `lm_head.weight` with the embedding it is said to be tied to.
+/// `lm_head.weight` with the embedding it is said to be tied to, and the scales
+/// of fp8 matrices, which are checked.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -28,7 +29,8 @@
 namespace retort::checkpoint {
 
 /// A checkpoint whose tensors are exactly those that its configuration needs,
-/// each with the right shape and a type that convertToF32 takes.
+/// each with the right shape, a type that readRows takes, and the scales of an
+/// fp8 matrix (`TensorView::scales`) if it has some.
 class Checkpoint {
 public:
   /// Opens and checks a directory. Errors name the file, and the field or
@@ -45,7 +47,7 @@ public:
   const std::vector<TensorView> &tensors() const { return used; }
   /// One of tensors() by name; null if there is none.
   const TensorView *find(std::string_view name) const;
-  /// Sum of the sizes of tensors().
+  /// Sum of the sizes of tensors(), without scales.
   uint64_t totalBytes() const { return total; }
 
   /// Tells the system that bytes [begin, begin + size) of a tensor of this

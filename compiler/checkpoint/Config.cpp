@@ -8,10 +8,13 @@
 #include "compiler/checkpoint/Config.h"
 
 #include "compiler/checkpoint/ConfigFields.h"
+#include "compiler/checkpoint/DeepseekConfig.h"
+#include "compiler/checkpoint/Fp8Config.h"
 #include "compiler/checkpoint/RopeConfig.h"
 #include "runtime/support/CheckedMath.h"
 
 #include <algorithm>
+#include <span>
 
 namespace retort::checkpoint {
 namespace {
@@ -36,12 +39,10 @@ struct NeutralField {
 };
 
 constexpr NeutralField kNeutralFields[] = {
-    {"quantization_config", "{}"},
     {"compression_config", "{}"},
     {"pretraining_tp", "1"},
     {"partial_rotary_factor", "1"},
     {"rotary_pct", "1"},
-    {"rope_interleave", "false"},
     {"rope_interleaved", "false"},
     {"use_mrope", "false"},
     {"no_rope_layers", "[]"},
@@ -58,16 +59,22 @@ constexpr NeutralField kNeutralFields[] = {
     {"use_qk_norm", "false"},
     {"qk_norm", "false"},
     {"alibi", "false"},
-    {"num_experts", "0"},
-    {"num_local_experts", "0"},
-    {"n_routed_experts", "0"},
     {"is_encoder_decoder", "false"},
     {"add_cross_attention", "false"},
     {"pruned_heads", "{}"},
 };
 
-Status checkNeutralFields(ConfigFields &fields) {
-  for (const NeutralField &field : kNeutralFields) {
+/// Fields that deepseek_v3 gives a meaning.
+constexpr NeutralField kDenseNeutralFields[] = {
+    {"rope_interleave", "false"},
+    {"num_experts", "0"},
+    {"num_local_experts", "0"},
+    {"n_routed_experts", "0"},
+};
+
+Status checkNeutralFields(ConfigFields &fields,
+                          std::span<const NeutralField> neutrals) {
+  for (const NeutralField &field : neutrals) {
     const json *value = fields.find(field.name);
     json neutral = json::parse(field.neutral);
     // 1 and 1.0 compare equal.
@@ -87,8 +94,11 @@ Status readFamily(ConfigFields &fields, ModelConfig &config) {
     config.family = Family::Qwen2;
   else if (type == "llama")
     config.family = Family::Llama;
+  else if (type == "deepseek_v3")
+    config.family = Family::DeepseekV3;
   else
-    fields.fail("model_type", "'qwen2' or 'llama'", Code::Unsupported);
+    fields.fail("model_type", "'qwen2', 'llama' or 'deepseek_v3'",
+                Code::Unsupported);
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
 
   // A checkpoint of a classifier has another head, or none.
@@ -117,9 +127,15 @@ Status readSizes(ConfigFields &fields, ModelConfig &config) {
   config.numLayers = fields.integer("num_hidden_layers", 1, kMaxLayers);
   config.numHeads = fields.integer("num_attention_heads", 1, kMaxHeads);
   bool qwen2 = config.family == Family::Qwen2;
-  config.maxPositionEmbeddings = fields.integer(
-      "max_position_embeddings", 1, kMaxPosition, qwen2 ? 32768 : 2048);
+  bool deepseek = config.family == Family::DeepseekV3;
+  config.maxPositionEmbeddings =
+      fields.integer("max_position_embeddings", 1, kMaxPosition,
+                     qwen2      ? 32768
+                     : deepseek ? 4096
+                                : 2048);
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
+  if (deepseek)
+    return readDeepseek(fields, config);
 
   // transformers gives an absent field of Qwen2 a number of its own.
   bool absent = !fields.has("num_key_value_heads");
@@ -165,6 +181,8 @@ Status readArithmetic(ConfigFields &fields, ModelConfig &config) {
   config.tieWordEmbeddings = fields.boolean("tie_word_embeddings", false);
   if (config.family == Family::Qwen2) {
     config.qkvBias = true;
+  } else if (config.family == Family::DeepseekV3) {
+    config.qkvBias = config.oBias = fields.boolean("attention_bias", false);
   } else {
     config.qkvBias = config.oBias = fields.boolean("attention_bias", false);
     config.mlpBias = fields.boolean("mlp_bias", false);
@@ -307,10 +325,14 @@ Status readConfig(std::string_view text, ModelConfig &config) {
   RETORT_ASSIGN_OR_RETURN(json root, parseObject(text));
   ConfigFields fields(root);
   RETORT_RETURN_IF_ERROR(readFamily(fields, config));
-  RETORT_RETURN_IF_ERROR(checkNeutralFields(fields));
+  RETORT_RETURN_IF_ERROR(checkNeutralFields(fields, kNeutralFields));
+  if (config.family != Family::DeepseekV3)
+    RETORT_RETURN_IF_ERROR(checkNeutralFields(fields, kDenseNeutralFields));
   RETORT_RETURN_IF_ERROR(readSizes(fields, config));
   RETORT_RETURN_IF_ERROR(readArithmetic(fields, config));
   RETORT_RETURN_IF_ERROR(readRope(fields, config));
+  setSoftmaxScale(config);
+  RETORT_RETURN_IF_ERROR(readFp8(fields, config));
   RETORT_RETURN_IF_ERROR(checkSlidingWindow(fields, config));
   RETORT_RETURN_IF_ERROR(readStoredDType(fields, config));
   RETORT_RETURN_IF_ERROR(readTokenIds(fields, config));
@@ -353,41 +375,6 @@ Result<ModelConfig> parseConfig(std::string_view text, std::string_view file,
       !status.isOk())
     return std::move(status).withContext(generationFile);
   return config;
-}
-
-std::string layerTensorName(int64_t layer, std::string_view suffix) {
-  return "model.layers." + std::to_string(layer) + "." + std::string(suffix);
-}
-
-std::vector<ExpectedTensor> expectedTensors(const ModelConfig &config) {
-  std::vector<ExpectedTensor> out;
-  int64_t hidden = config.hiddenSize, inner = config.intermediateSize;
-  int64_t query = config.queryDim(), kv = config.kvDim();
-  out.push_back({"model.embed_tokens.weight", {config.vocabSize, hidden}});
-  for (int64_t layer = 0; layer < config.numLayers; ++layer) {
-    auto add = [&](std::string_view suffix, std::vector<int64_t> shape) {
-      out.push_back({layerTensorName(layer, suffix), std::move(shape)});
-    };
-    auto addLinear = [&](const std::string &suffix, int64_t rows,
-                         int64_t columns, bool bias) {
-      add(suffix + ".weight", {rows, columns});
-      if (bias)
-        add(suffix + ".bias", {rows});
-    };
-    add("input_layernorm.weight", {hidden});
-    addLinear("self_attn.q_proj", query, hidden, config.qkvBias);
-    addLinear("self_attn.k_proj", kv, hidden, config.qkvBias);
-    addLinear("self_attn.v_proj", kv, hidden, config.qkvBias);
-    addLinear("self_attn.o_proj", hidden, query, config.oBias);
-    add("post_attention_layernorm.weight", {hidden});
-    addLinear("mlp.gate_proj", inner, hidden, config.mlpBias);
-    addLinear("mlp.up_proj", inner, hidden, config.mlpBias);
-    addLinear("mlp.down_proj", hidden, inner, config.mlpBias);
-  }
-  out.push_back({"model.norm.weight", {hidden}});
-  if (!config.tieWordEmbeddings)
-    out.push_back({"lm_head.weight", {config.vocabSize, hidden}});
-  return out;
 }
 
 } // namespace retort::checkpoint

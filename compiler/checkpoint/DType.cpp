@@ -7,6 +7,7 @@
 
 #include "compiler/checkpoint/DType.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -42,6 +43,19 @@ constexpr std::array<uint32_t, 256> makeF8E4M3Table() {
 }
 
 constexpr std::array<uint32_t, 256> kF8E4M3 = makeF8E4M3Table();
+
+/// As kF8E4M3 but for NaNs, without a table, so that loops over it vectorise. A
+/// subnormal's mantissa is put under the exponent of 2^-6 and that implicit one
+/// is subtracted again, which is exact.
+inline float f8Finite(uint8_t b) {
+  uint32_t magnitude = (b & 0x7fu) << 20;
+  uint32_t subnormal = std::bit_cast<uint32_t>(
+      std::bit_cast<float>(magnitude | 121u << 23) - 0x1p-6f);
+  uint32_t bits = (b & 0x78u) == 0 ? subnormal : magnitude + (120u << 23);
+  return std::bit_cast<float>(bits | (b & 0x80u) << 24);
+}
+
+constexpr bool isF8NaN(uint8_t b) { return (b & 0x7f) == 0x7f; }
 
 /// Without branches, so that loops over it vectorise. A subnormal's mantissa is
 /// put under the exponent of 2^-14 and that implicit one is subtracted again,
@@ -115,6 +129,143 @@ Status convertToF32(DType dtype, std::span<const std::byte> src,
   default:
     convertAll<uint8_t>(src, dst, [](uint8_t b) { return kF8E4M3[b]; });
   }
+  return Status::ok();
+}
+
+namespace {
+
+int64_t columnsOf(const TensorView &tensor) {
+  return tensor.shape.size() == 2 ? tensor.shape[1] : 1;
+}
+
+/// Whether [first, first + count) lies in [0, size), for untrusted numbers.
+bool liesIn(int64_t first, int64_t count, int64_t size) {
+  return first >= 0 && count >= 0 && first <= size && count <= size - first;
+}
+
+Status tensorError(const TensorView &tensor, Code code, std::string message) {
+  return Status::error(code, std::string(tensor.file) + ": tensor '" +
+                                 tensor.name + "': " + std::move(message));
+}
+
+Status checkRange(const TensorView &tensor, const ElementRange &range) {
+  if (!isFloatWeight(tensor.dtype))
+    return tensorError(
+        tensor, Code::Unsupported,
+        "expected elements of F32, BF16, F16 or F8_E4M3, found " +
+            std::string(dtypeName(tensor.dtype)));
+  size_t rank = tensor.shape.size();
+  if ((rank != 1 && rank != 2) ||
+      !liesIn(range.row, range.rows, tensor.shape[0]) ||
+      !liesIn(range.col, range.cols, columnsOf(tensor)))
+    return tensorError(
+        tensor, Code::InvalidArgument,
+        "expected a range within shape " + formatShape(tensor.shape) +
+            ", found " + std::to_string(range.rows) + " rows from " +
+            std::to_string(range.row) + " and " + std::to_string(range.cols) +
+            " columns from " + std::to_string(range.col));
+  return Status::ok();
+}
+
+/// The first NaN of a row of fp8, which has one.
+Status describeNaN(const TensorView &tensor, int64_t row, int64_t col,
+                   const uint8_t *from) {
+  while (!isF8NaN(*from)) {
+    ++from;
+    ++col;
+  }
+  return tensorError(
+      tensor, Code::InvalidData,
+      (tensor.shape.size() == 2
+           ? "row " + std::to_string(row) + ", column " + std::to_string(col)
+           : "element " + std::to_string(row)) +
+          ": expected a number, found NaN");
+}
+
+bool hasF8NaN(const uint8_t *from, int64_t count) {
+  // Without an early exit, so that it vectorises.
+  uint8_t found = 0;
+  for (int64_t i = 0; i < count; ++i)
+    found |= isF8NaN(from[i]) ? 1 : 0;
+  return found != 0;
+}
+
+/// Pieces of a row of fp8 that have one scale each.
+void convertF8Row(const TensorView &tensor, int64_t row, int64_t col,
+                  int64_t cols, const uint8_t *from, float *out) {
+  if (!tensor.scales) {
+    for (int64_t i = 0; i < cols; ++i)
+      out[i] = f8Finite(from[i]);
+    return;
+  }
+  const BlockScales &scales = *tensor.scales;
+  for (int64_t done = 0; done < cols;) {
+    int64_t block = (col + done) / scales.blockCols;
+    int64_t end = std::min(cols, (block + 1) * scales.blockCols - col);
+    float scale = scales.at(row / scales.blockRows, block);
+    for (int64_t i = done; i < end; ++i)
+      out[i] = f8Finite(from[i]) * scale;
+    done = end;
+  }
+}
+
+} // namespace
+
+Status readBlock(const TensorView &tensor, const ElementRange &range,
+                 float *out, int64_t stride) {
+  RETORT_RETURN_IF_ERROR(checkRange(tensor, range));
+  auto elementBytes = static_cast<int64_t>(dtypeBytes(tensor.dtype));
+  int64_t tensorCols = columnsOf(tensor);
+  // A run of whole rows is one row.
+  if (tensor.dtype != DType::F8E4M3 && range.cols == tensorCols &&
+      stride == range.cols)
+    return convertToF32(
+        tensor.dtype,
+        tensor.bytes.subspan(
+            static_cast<size_t>(range.row * tensorCols * elementBytes),
+            static_cast<size_t>(range.rows * tensorCols * elementBytes)),
+        {out, static_cast<size_t>(range.rows * range.cols)});
+  for (int64_t r = 0; r < range.rows; ++r) {
+    int64_t row = range.row + r;
+    auto bytes = tensor.bytes.subspan(
+        static_cast<size_t>((row * tensorCols + range.col) * elementBytes),
+        static_cast<size_t>(range.cols * elementBytes));
+    float *to = out + r * stride;
+    if (tensor.dtype != DType::F8E4M3) {
+      RETORT_RETURN_IF_ERROR(convertToF32(
+          tensor.dtype, bytes, {to, static_cast<size_t>(range.cols)}));
+      continue;
+    }
+    auto *from = reinterpret_cast<const uint8_t *>(bytes.data());
+    if (hasF8NaN(from, range.cols))
+      return describeNaN(tensor, row, range.col, from);
+    convertF8Row(tensor, row, range.col, range.cols, from, to);
+  }
+  return Status::ok();
+}
+
+Status readRows(const TensorView &tensor, int64_t firstRow, int64_t numRows,
+                std::span<float> out) {
+  ElementRange range{firstRow, numRows, 0, columnsOf(tensor)};
+  RETORT_RETURN_IF_ERROR(checkRange(tensor, range));
+  if (static_cast<size_t>(numRows * range.cols) != out.size())
+    return tensorError(
+        tensor, Code::InvalidArgument,
+        "expected space for " + std::to_string(numRows * range.cols) +
+            " elements, found it for " + std::to_string(out.size()));
+  return readBlock(tensor, range, out.data(), range.cols);
+}
+
+Status refuseF8NaN(const TensorView &tensor, int64_t firstRow,
+                   int64_t numRows) {
+  if (tensor.dtype != DType::F8E4M3)
+    return Status::ok();
+  int64_t cols = columnsOf(tensor);
+  RETORT_RETURN_IF_ERROR(checkRange(tensor, {firstRow, numRows, 0, cols}));
+  auto *bytes = reinterpret_cast<const uint8_t *>(tensor.bytes.data());
+  for (int64_t row = firstRow; row < firstRow + numRows; ++row)
+    if (hasF8NaN(bytes + row * cols, cols))
+      return describeNaN(tensor, row, 0, bytes + row * cols);
   return Status::ok();
 }
 

@@ -79,7 +79,6 @@ void readYarn(ConfigFields &fields, RopeScaling &scaling, int64_t maxPosition) {
     scaling.attentionFactor =
         fields.number("attention_factor", 0.0, kMaxFactor);
   scaling.mscale = numberUnlessZero(fields, "mscale");
-  scaling.mscaleAllDim = numberUnlessZero(fields, "mscale_all_dim");
   scaling.truncate = fields.boolean("truncate", true);
 }
 
@@ -147,6 +146,9 @@ Result<Rope> readObject(ConfigFields &root, std::string_view name,
     fields.fail(typeField, "'default', 'linear', 'llama3' or 'yarn'",
                 Code::Unsupported);
   }
+  // Latent attention uses it with every scaled type.
+  if (type != "default")
+    scaling.mscaleAllDim = numberUnlessZero(fields, "mscale_all_dim");
   if (!fields.isOk())
     return fields.takeStatus();
   return rope;

@@ -20,8 +20,10 @@
 #include "runtime/support/File.h"
 #include "runtime/support/Status.h"
 
+#include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,8 +34,26 @@ namespace retort::checkpoint {
 /// The largest header that the reference library accepts, in bytes.
 inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 
+/// One f32 per block of a matrix, stored beside it: element (r, c) of the
+/// matrix is its stored value times scale (r / blockRows, c / blockCols).
+struct BlockScales {
+  int64_t blockRows = 0, blockCols = 0; ///< of the matrix, per scale
+  int64_t rows = 0, cols = 0;           ///< of scales: the matrix' over those
+  std::span<const std::byte> bytes;     ///< row-major f32, maybe unaligned
+  std::string_view file;                ///< as in TensorView
+  uint64_t fileOffset = 0;              ///< of the first byte
+
+  /// The scale of block (row, col).
+  float at(int64_t row, int64_t col) const {
+    float scale;
+    std::memcpy(&scale,
+                bytes.data() + static_cast<size_t>(row * cols + col) * 4, 4);
+    return scale;
+  }
+};
+
 /// A tensor of a mapped file. `bytes` need not be aligned for the type: read
-/// elements with convertToF32 or memcpy.
+/// elements with readRows, readBlock, convertToF32 or memcpy.
 struct TensorView {
   std::string name;
   DType dtype = DType::F32;
@@ -42,6 +62,9 @@ struct TensorView {
   /// The file's path, for messages; it lives as long as the SafetensorsFile.
   std::string_view file;
   uint64_t fileOffset = 0; ///< of the first byte
+  /// Of an fp8 matrix of a Checkpoint, if it has a companion of scales. All are
+  /// finite and positive. A SafetensorsFile leaves it empty.
+  std::optional<BlockScales> scales;
 
   /// Number of elements, which fits because the file holds them.
   int64_t elements() const {

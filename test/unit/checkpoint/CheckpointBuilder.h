@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Writes small random Qwen2 and Llama checkpoints in the hub's layout into
-/// temporary directories. Failures of the helpers themselves throw.
+/// Writes small random Qwen2, Llama and DeepSeek-V3 checkpoints in the hub's
+/// layout into temporary directories. Failures of the helpers themselves throw.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -102,14 +102,16 @@ inline std::vector<std::byte> encodeFloats(DType dtype,
 
 /// What a small random model looks like.
 struct TinyModel {
-  std::string modelType = "qwen2"; ///< or "llama"
+  std::string modelType = "qwen2"; ///< or "llama", "deepseek_v3"
   int64_t vocab = 48, hidden = 32, intermediate = 40, layers = 2;
   int64_t heads = 4, kvHeads = 2;
   bool tied = false;
+  /// Of all tensors but e_score_correction_bias. With a quantization_config in
+  /// `extra`, matrices of layers are fp8 with scales.
   DType dtype = DType::BF16;
   uint64_t seed = 1;
-  /// Merged into config.json, e.g. {"rope_scaling": {...}, "head_dim": 16};
-  /// a null removes a field.
+  /// Fields of config.json that are added or replaced, e.g.
+  /// {"rope_scaling": {...}, "head_dim": 16}; a null is written as such.
   nlohmann::json extra = nlohmann::json::object();
 };
 
@@ -134,8 +136,9 @@ public:
   explicit CheckpointBuilder(const TinyModel &model = {}) {
     config = {{"model_type", model.modelType},
               {"architectures",
-               {model.modelType == "qwen2" ? "Qwen2ForCausalLM"
-                                           : "LlamaForCausalLM"}},
+               {model.modelType == "qwen2"   ? "Qwen2ForCausalLM"
+                : model.modelType == "llama" ? "LlamaForCausalLM"
+                                             : "DeepseekV3ForCausalLM"}},
               {"vocab_size", model.vocab},
               {"hidden_size", model.hidden},
               {"intermediate_size", model.intermediate},
@@ -152,13 +155,53 @@ public:
               {"torch_dtype", model.dtype == DType::F16   ? "float16"
                               : model.dtype == DType::F32 ? "float32"
                                                           : "bfloat16"}};
-    config.merge_patch(model.extra);
+    if (model.modelType == "deepseek_v3")
+      config.update({{"num_key_value_heads", model.heads},
+                     {"moe_intermediate_size", 24},
+                     {"n_routed_experts", 8},
+                     {"n_shared_experts", 1},
+                     {"num_experts_per_tok", 2},
+                     {"n_group", 2},
+                     {"topk_group", 1},
+                     {"first_k_dense_replace", 1},
+                     {"q_lora_rank", 20},
+                     {"kv_lora_rank", 16},
+                     {"qk_nope_head_dim", 8},
+                     {"qk_rope_head_dim", 4},
+                     {"v_head_dim", 12},
+                     {"num_nextn_predict_layers", 0}});
+    for (const auto &[key, value] : model.extra.items())
+      config[key] = value;
     auto parsed = checkpoint::parseConfig(config.dump());
     if (!parsed)
       throw std::invalid_argument(parsed.status().message());
     std::mt19937_64 random(model.seed);
     for (const auto &expected : checkpoint::expectedTensors(*parsed))
-      add(expected.name, model.dtype, expected.shape, random);
+      addExpected(expected, *parsed, model.dtype, random);
+  }
+
+  /// Appends a random tensor and, if it is fp8 of a model with
+  /// quantization_config, its scales, in [0.5, 1.5).
+  void addExpected(const checkpoint::ExpectedTensor &expected,
+                   const checkpoint::ModelConfig &parsed, DType dtype,
+                   std::mt19937_64 &random) {
+    bool isF8 = parsed.fp8 && expected.dtype == DType::F8E4M3;
+    bool isF32 = expected.name.ends_with("e_score_correction_bias");
+    if (!isF8) {
+      add(expected.name, isF32 ? DType::F32 : dtype, expected.shape, random);
+      return;
+    }
+    add(expected.name, DType::F8E4M3, expected.shape, random);
+    std::vector<int64_t> shape =
+        checkpoint::scaleShape(*parsed.fp8, expected.shape);
+    std::vector<float> scales(static_cast<size_t>(shape[0] * shape[1]));
+    for (float &scale : scales)
+      scale = 0.5f + static_cast<float>(random() >> 40) * 0x1p-24f;
+    tensors.push_back({checkpoint::scaleTensorName(expected.name),
+                       DType::F32,
+                       shape,
+                       encodeFloats(DType::F32, scales),
+                       {}});
   }
 
   /// Appends a random tensor.
