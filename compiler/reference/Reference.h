@@ -6,10 +6,10 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Executes the forward pass of a Qwen2 or Llama checkpoint as its definition
-/// reads, with f32 activations and f64 sums, streaming one layer at a time from
-/// the checkpoint. It shares no code with the compiler's kernels and is what
-/// they are compared with.
+/// Executes the forward pass of a checkpoint as its definition reads, with f32
+/// activations and f64 sums, streaming one layer at a time from the checkpoint.
+/// It shares no code with the compiler's kernels and is what they are compared
+/// with.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -29,7 +29,8 @@ namespace retort::reference {
 enum class WeightUse {
   Embedding,  ///< rows are looked up
   Projection, ///< a linear layer or the output projection
-  Vector      ///< a norm or a bias
+  Vector,     ///< a norm or a bias
+  Router      ///< the matrix whose products choose experts
 };
 
 /// Supplies the f32 values of rows [firstRow, firstRow + numRows) of a tensor,
@@ -45,6 +46,10 @@ struct ReferenceOptions {
   WeightSource weights;
   /// Keep the hidden states of every layer.
   bool keepHiddenStates = false;
+  /// Keep which experts each token was given.
+  bool keepExperts = false;
+  /// Compute what the multi-token-prediction layer drafts.
+  bool mtp = false;
   /// Compute logits of the last token alone.
   bool lastLogitsOnly = false;
   /// The pass ends with Code::Cancelled soon after this becomes true.
@@ -56,10 +61,17 @@ struct ReferenceOutput {
   /// but the last, and the final norm's output, as transformers lists them.
   std::vector<float> hiddenStates;
   std::vector<float> logits; ///< [T, vocab], or [1, vocab] for the last alone
+  /// [MoE layers, T, expertsPerToken] if kept, without the
+  /// multi-token-prediction layer: indices, ascending within a token.
+  std::vector<int32_t> experts;
+  /// [T - 1, vocab] with `mtp`, or [1, vocab] for the last alone: row i
+  /// predicts token i + 2 from the tokens up to i + 1. Empty for a single
+  /// token.
+  std::vector<float> mtpLogits;
 };
 
 /// Runs `tokens` at positions 0, 1, ... Errors: an empty sequence, a token
-/// outside the vocabulary, a family other than Qwen2 and Llama, no memory.
+/// outside the vocabulary, `mtp` without a complete layer for it, no memory.
 Result<ReferenceOutput> runReference(const checkpoint::Checkpoint &checkpoint,
                                      std::span<const int32_t> tokens,
                                      const ReferenceOptions &options = {});

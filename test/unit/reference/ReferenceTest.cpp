@@ -87,7 +87,8 @@ TEST_P(GoldenTest, AgreesWithDoublePrecision) {
 
 INSTANTIATE_TEST_SUITE_P(Models, GoldenTest,
                          testing::Values("qwen2-tied", "qwen2-untied", "llama3",
-                                         "llama-f16"),
+                                         "llama-f16", "deepseek-v3",
+                                         "deepseek-v3-fp8"),
                          [](const auto &info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
