@@ -7,6 +7,7 @@
 
 #include "tools/common/Commands.h"
 #include "tools/retort/CompileCommand.h"
+#include "tools/retort/SynthCommand.h"
 
 using namespace retort;
 
@@ -23,6 +24,8 @@ int main(int argc, char **argv) {
   };
   add("compile", "compile a checkpoint into one file",
       tools::addCompileCommand);
+  add("synth", "write a random checkpoint of a configuration",
+      tools::addSynthCommand);
   add("run", "generate text, or compute logits",
       [](CLI::App &command) { return tools::addRunCommand(command); });
   add("inspect", "show what an artifact holds", tools::addInspectCommand);
