@@ -431,7 +431,8 @@ Status copyTexts(const std::string &from, const std::string &to) {
   return Status::ok();
 }
 
-Status checkSpace(const std::string &directory, uint64_t needed) {
+Status checkSpace(const std::string &output, const std::string &directory,
+                  uint64_t needed) {
   std::error_code error;
   fs::space_info space = fs::space(directory, error);
   if (error || space.available >= needed)
@@ -454,7 +455,8 @@ Result<SynthReport> synthesize(const SynthOptions &options) {
                           StagedDirectory::create(options.output));
   try {
     Synthesizer synthesizer(options, config, staged.path());
-    RETORT_RETURN_IF_ERROR(checkSpace(staged.path(), synthesizer.totalBytes()));
+    RETORT_RETURN_IF_ERROR(
+        checkSpace(options.output, staged.path(), synthesizer.totalBytes()));
     RETORT_RETURN_IF_ERROR(copyTexts(options.source, staged.path()));
     RETORT_ASSIGN_OR_RETURN(SynthReport report, synthesizer.run());
     RETORT_RETURN_IF_ERROR(writeText(staged.path() + "/config.json", text));
