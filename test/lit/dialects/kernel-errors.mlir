@@ -26,16 +26,24 @@ func.func @embed(%t: tensor<?xi32>, %w: tensor<64x200xf32, #encoding.packed<bf16
 // -----
 
 func.func @norm(%x: tensor<?x128xf32>, %w: tensor<200xf32>) {
-  // expected-error@+1 {{expected a weight of at most 128 elements, found 200}}
-  %y = kernel.rms_norm %x, %w eps 1.0e-6 : (tensor<?x128xf32>, tensor<200xf32>) -> tensor<?x128xf32>
+  // expected-error@+1 {{expected 200 elements from a multiple of 32 on in a row of 128, found offset 0}}
+  %y = kernel.rms_norm %x, %w eps 1.0e-6 : (tensor<?x128xf32>, tensor<200xf32>) -> tensor<?x256xf32>
   return
 }
 
 // -----
 
-func.func @norm_stride(%x: tensor<?x128xf32>, %w: tensor<100xf32>) {
-  // expected-error@+1 {{expected a result of the input's type 'tensor<?x128xf32>', found 'tensor<?x256xf32>'}}
-  %y = kernel.rms_norm %x, %w eps 1.0e-6 : (tensor<?x128xf32>, tensor<100xf32>) -> tensor<?x256xf32>
+func.func @norm_offset(%x: tensor<?x256xf32>, %w: tensor<100xf32>) {
+  // expected-error@+1 {{expected 100 elements from a multiple of 32 on in a row of 256, found offset 16}}
+  %y = kernel.rms_norm %x, %w eps 1.0e-6 offset 16 : (tensor<?x256xf32>, tensor<100xf32>) -> tensor<?x128xf32>
+  return
+}
+
+// -----
+
+func.func @norm_stride(%x: tensor<?x256xf32>, %w: tensor<200xf32>) {
+  // expected-error@+1 {{expected a result stride of at least 200, found 128}}
+  %y = kernel.rms_norm %x, %w eps 1.0e-6 : (tensor<?x256xf32>, tensor<200xf32>) -> tensor<?x128xf32>
   return
 }
 
