@@ -167,16 +167,25 @@ private:
                       const PackOptions &options) {
     RETORT_ASSIGN_OR_RETURN(sizes.weights,
                             weightsSectionBytes(contents.weights));
+    index.program->without_weights = contents.withoutWeights;
+    if (contents.withoutWeights) {
+      describeWeights(placeWeights(contents.weights));
+      return Status::ok();
+    }
     abi::SectionT &section = addSection("weights", abi::SectionKind::Weights,
                                         sizes.weights, sizes.weights);
     RETORT_ASSIGN_OR_RETURN(std::vector<PackedWeight> packed,
                             packWeights(contents.weights, checkpoint, file,
                                         base + section.offset, options));
+    describeWeights(packed);
+    return padToPage(file, base + section.offset + section.size);
+  }
+
+  void describeWeights(std::span<const PackedWeight> packed) {
     index.program->weights.clear();
     for (size_t i = 0; i < packed.size(); ++i)
       index.program->weights.push_back(
           describe(contents.weights[i], packed[i]));
-    return padToPage(file, base + section.offset + section.size);
   }
 
   static std::unique_ptr<abi::WeightT> describe(const WeightSpec &spec,

@@ -55,8 +55,11 @@ public:
     auto start = std::chrono::steady_clock::now();
     RETORT_RETURN_IF_ERROR(checkOptions());
     step("reading the checkpoint");
-    RETORT_ASSIGN_OR_RETURN(Checkpoint opened,
-                            Checkpoint::open(options.checkpoint));
+    RETORT_ASSIGN_OR_RETURN(
+        Checkpoint opened,
+        options.withoutWeights
+            ? Checkpoint::openWithoutWeights(options.checkpoint)
+            : Checkpoint::open(options.checkpoint));
     source = std::make_unique<Checkpoint>(std::move(opened));
     report.checkpointBytes = source->totalBytes();
     for (const std::string &note : source->notes())
@@ -136,6 +139,11 @@ Status Compiler::checkOptions() {
                            "--dump-ir: expected one of " + known + ", found '" +
                                name + "'");
     }
+  if (options.withoutWeights &&
+      (options.verify || !options.standaloneRuntime.empty()))
+    return Status::error(Code::InvalidArgument,
+                         "an artifact without weights can be neither verified "
+                         "nor standalone");
   if (options.targets.empty()) {
     const Target *host = hostTarget();
     if (!host)
@@ -295,7 +303,7 @@ Status Compiler::buildModule() {
       op->setAttr(kScaleBlockAttr,
                   DenseI64ArrayAttr::get(&context, {view->scales->blockRows,
                                                     view->scales->blockCols}));
-  if (pipeline.weights == "int4")
+  if (pipeline.weights == "int4" && source->holdsWeights())
     RETORT_RETURN_IF_ERROR(markZeroPoints());
   for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse, Stage::Plan})
     RETORT_RETURN_IF_ERROR(runStage(stage));
@@ -426,9 +434,11 @@ Status Compiler::write() {
       options.progress("packing", done, total);
     };
   contents.standaloneRuntime = options.standaloneRuntime;
-  contents.examine = [&](const std::string &path, abi::IndexT &index) {
-    return examine(path, index);
-  };
+  contents.withoutWeights = options.withoutWeights;
+  if (!options.withoutWeights)
+    contents.examine = [&](const std::string &path, abi::IndexT &index) {
+      return examine(path, index);
+    };
   RETORT_ASSIGN_OR_RETURN(
       ArtifactSizes sizes,
       writeArtifact(contents, *source, options.output, pack));

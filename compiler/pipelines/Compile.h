@@ -37,6 +37,10 @@ struct CompileOptions {
   uint64_t maxRam = uint64_t(2) << 30;
   int threads = 0; ///< 0: as many as the machine has
   bool verify = false;
+  /// Build program and code from config.json alone, whatever weights are there:
+  /// the artifact can be inspected, not run. Excludes `verify` and
+  /// `standaloneRuntime`.
+  bool withoutWeights = false;
   /// Stages whose IR is written to `dumpDir` as `<number>-<stage>.mlir`.
   std::vector<std::string> dumpIr;
   std::string dumpDir;
@@ -63,7 +67,7 @@ struct VerifyReport {
 
 struct CompileReport {
   uint64_t fileBytes = 0;
-  uint64_t weightBytes = 0;
+  uint64_t weightBytes = 0; ///< with withoutWeights: what they would take
   uint64_t codeBytes = 0;
   uint64_t checkpointBytes = 0;
   int kernels = 0;

@@ -135,6 +135,14 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   for (const abi::Section *section : *artifact->root->sections())
     if (section->kind() == abi::SectionKind::Weights)
       artifact->weightBase = artifact->data.data() + section->offset();
+  if (artifact->root->program()->without_weights()) {
+    if (!options.allowMissingWeights)
+      return Status::error(Code::Unsupported,
+                           artifact->origin +
+                               ": compiled without weights: it can be "
+                               "inspected, not run");
+    return std::shared_ptr<const Artifact>(std::move(artifact));
+  }
   bool hashWeights = options.weights == WeightCheck::Always ||
                      (options.weights == WeightCheck::Auto &&
                       artifact->data.size() <= installedMemory() / 2);
@@ -182,6 +190,9 @@ Result<std::string> Artifact::text(std::string_view name) const {
 }
 
 Status Artifact::verifyWeights(unsigned threads) const {
+  if (root->program()->without_weights())
+    return Status::error(Code::Unsupported,
+                         origin + ": compiled without weights");
   const auto &weights = *root->program()->weights();
   uint32_t count = weights.size();
   if (threads == 0)

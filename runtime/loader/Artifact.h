@@ -42,6 +42,9 @@ struct OpenOptions {
   /// Accept wrong hashes, so that a fuzzer reaches the checks behind them.
   /// Never set outside of tests.
   bool ignoreHashes = false;
+  /// Open artifacts that were compiled without weights too, for tools that
+  /// need none.
+  bool allowMissingWeights = false;
 };
 
 /// A verified artifact. Immutable, so that threads may share it.
@@ -74,7 +77,7 @@ public:
   /// The stored bytes of section `i` of the index.
   std::span<const std::byte> section(uint32_t i) const;
   /// The bytes that kernels may read of weight `i` of the program, 64-byte
-  /// aligned.
+  /// aligned; empty if the artifact was compiled without weights.
   std::span<const std::byte> weight(uint32_t i) const;
 
   bool hasText(std::string_view name) const;

@@ -45,6 +45,44 @@ TEST(Inspect, DescribesModelAndParts) {
   EXPECT_FALSE(found["code"].empty());
 }
 
+TEST(WithoutWeights, InspectShowsTheSizesThatTheyWouldHave) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  builder.write(dir.path("checkpoint"));
+  std::string whole = dir.path("whole.retort"), bare = dir.path("bare.retort");
+  ASSERT_TRUE(succeeded(runRetort(
+      {"compile", dir.path("checkpoint"), "--weights", "int8", "-o", whole})));
+  std::filesystem::remove(dir.path("checkpoint") + "/model.safetensors");
+  ASSERT_TRUE(
+      succeeded(runRetort({"compile", dir.path("checkpoint"), "--no-weights",
+                           "--weights", "int8", "-o", bare})));
+  json expected = printedJson({"inspect", whole, "--json", "--program"});
+  json found = printedJson({"inspect", bare, "--json", "--program"});
+  EXPECT_EQ(expected["weights_stored"], true);
+  EXPECT_EQ(found["weights_stored"], false);
+  for (const char *part :
+       {"model", "targets", "encodings", "memory", "program"})
+    EXPECT_EQ(found[part], expected[part]) << part;
+}
+
+TEST(WithoutWeights, WhateverNeedsThemRefuses) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  builder.write(dir.path("checkpoint"));
+  std::string bare = dir.path("bare.retort");
+  ASSERT_TRUE(succeeded(runRetort(
+      {"compile", dir.path("checkpoint"), "--no-weights", "-o", bare})));
+  for (std::vector<std::string> arguments :
+       {std::vector<std::string>{"run", bare, "--tokens", "3,4"},
+        {"check", bare},
+        {"bench", bare}})
+    EXPECT_TRUE(isError(runRetort(arguments), 1, {"compiled without weights"}))
+        << arguments[0];
+  EXPECT_TRUE(isError(runRetort({"compile", dir.path("checkpoint"),
+                                 "--no-weights", "--verify", "-o", bare}),
+                      2, {"--no-weights excludes --verify"}));
+}
+
 TEST(Inspect, SectionsAddUpToTheFile) {
   json found = printedJson({"inspect", tinyArtifact(), "--json"});
   uint64_t end = kPageSize;

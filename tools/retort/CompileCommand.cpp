@@ -51,6 +51,7 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
       {"kernels", report.kernels},
       {"file_bytes", report.fileBytes},
       {"weight_bytes", report.weightBytes},
+      {"weights_stored", !options.withoutWeights},
       {"code_bytes", report.codeBytes},
       {"checkpoint_bytes", report.checkpointBytes},
       {"compile_seconds", report.compileSeconds},
@@ -76,6 +77,10 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
                      ", weights " + options.weights + ", " +
                      std::to_string(report.kernels) + " kernels for " +
                      targets + "\n";
+  if (options.withoutWeights)
+    return text + "compiled in " + fixed(report.totalSeconds, 1) +
+           " s without weights, which would take " +
+           readableBytes(report.weightBytes) + "\n";
   text += "compiled in " + fixed(report.compileSeconds, 1) + " s, packed " +
           readableBytes(report.checkpointBytes) + " in " +
           fixed(report.packSeconds, 1) + " s\n";
@@ -94,6 +99,8 @@ Status compile(CompileFlags &flags) {
     options.maxContext = flags.maxContext;
   if (!options.dumpDir.empty() && options.dumpIr.empty())
     throw UsageError("--dump-dir needs --dump-ir");
+  if (options.withoutWeights && (options.verify || flags.standalone))
+    throw UsageError("--no-weights excludes --verify and --standalone");
   if (flags.standalone) {
     RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
   }
@@ -153,6 +160,8 @@ Action addCompileCommand(CLI::App &command) {
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
   command.add_option("--threads", o.threads, "default: all processors")
       ->check(CLI::Range(1, 1024));
+  command.add_flag("--no-weights", o.withoutWeights,
+                   "program and code from config.json alone: for inspect");
   command.add_flag("--verify", o.verify,
                    "compare with the reference interpreter, layer by layer");
   command
