@@ -28,7 +28,7 @@ namespace retort {
 struct CompileOptions {
   std::string checkpoint;       ///< directory in hub layout
   std::string output;           ///< path of the artifact
-  std::string weights = "keep"; ///< f32, f16, bf16, int8, int4 or keep
+  std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;
   std::vector<std::string> targets; ///< empty: what this machine has
   /// Positions a session may use; by default the config's
@@ -71,6 +71,7 @@ struct CompileReport {
   uint64_t codeBytes = 0;
   uint64_t checkpointBytes = 0;
   int kernels = 0;
+  bool usesIntegers = false; ///< the group size matters
   double compileSeconds = 0; ///< import to machine code
   double packSeconds = 0;
   double totalSeconds = 0;

@@ -8,6 +8,7 @@
 #include "tools/retort/CompileCommand.h"
 
 #include "compiler/pipelines/Compile.h"
+#include "compiler/quantize/WeightChoice.h"
 #include "tools/retort/Progress.h"
 
 #include <filesystem>
@@ -58,7 +59,7 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
       {"pack_seconds", report.packSeconds},
       {"total_seconds", report.totalSeconds},
   };
-  if (options.weights == "int8" || options.weights == "int4")
+  if (report.usesIntegers)
     json["group_size"] = options.groupSize;
   if (report.verify)
     json["verify"] = {{"layers", report.verify->layers},
@@ -137,8 +138,14 @@ Action addCompileCommand(CLI::App &command) {
   command.add_option("-o,--output", o.output, "file to write")->required();
   command
       .add_option("--weights", o.weights,
-                  "how matrices are stored; keep: as the checkpoint does")
-      ->check(CLI::IsMember({"keep", "f32", "f16", "bf16", "int8", "int4"}))
+                  "how matrices are stored: keep (as the checkpoint does), "
+                  "f32, f16, bf16, int8 or int4, then CLASS=ENCODING for "
+                  "attention, experts, dense, embedding or head, e.g. "
+                  "int4,attention=int8")
+      ->check([](const std::string &text) {
+        Result<WeightChoice> choice = parseWeightChoice(text);
+        return choice.isOk() ? std::string() : choice.status().message();
+      })
       ->capture_default_str();
   command.add_option("--group-size", o.groupSize, "inputs that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
