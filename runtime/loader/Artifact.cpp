@@ -133,8 +133,12 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   if (Status rules = checkSemantics(**root); !rules.isOk())
     return std::move(rules).withContext(artifact->origin);
   for (const abi::Section *section : *artifact->root->sections())
-    if (section->kind() == abi::SectionKind::Weights)
+    if (section->kind() == abi::SectionKind::Weights) {
       artifact->weightBase = artifact->data.data() + section->offset();
+      artifact->weightSize = section->size();
+    }
+  artifact->memory =
+      options.physicalMemory ? options.physicalMemory : installedMemory();
   if (artifact->root->program()->without_weights()) {
     if (!options.allowMissingWeights)
       return Status::error(Code::Unsupported,
@@ -145,7 +149,7 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   }
   bool hashWeights = options.weights == WeightCheck::Always ||
                      (options.weights == WeightCheck::Auto &&
-                      artifact->data.size() <= installedMemory() / 2);
+                      artifact->weightSize <= artifact->memory / 2);
   if (hashWeights && !options.ignoreHashes) {
     RETORT_RETURN_IF_ERROR(artifact->verifyWeights(options.threads));
     artifact->verified = true;

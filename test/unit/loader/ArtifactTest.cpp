@@ -89,6 +89,38 @@ TEST(ArtifactTest, WithoutWeightsOpensForThoseWhoNeedNone) {
   EXPECT_FALSE((*artifact)->verifyWeights().isOk());
 }
 
+TEST(ArtifactTest, AutoVerifiesWeightsOfHalfTheMemoryAtMost) {
+  ArtifactBuilder builder;
+  AlignedBytes bytes(builder.build());
+  OpenOptions options;
+  auto open = [&](uint64_t memory) {
+    options.physicalMemory = memory;
+    auto artifact = Artifact::openMemory(bytes.span(), options);
+    EXPECT_TRUE(artifact.isOk()) << artifact.status().message();
+    return *artifact;
+  };
+  uint64_t weights = builder.sections[1].size();
+  EXPECT_EQ(open(0)->weightBytes(), weights);
+  EXPECT_GT(open(0)->physicalMemory(), 0u);
+  EXPECT_TRUE(open(2 * weights)->weightsVerified());
+  EXPECT_FALSE(open(2 * weights - 1)->weightsVerified());
+  EXPECT_EQ(open(100)->physicalMemory(), 100u);
+  options.weights = WeightCheck::Always;
+  EXPECT_TRUE(open(2 * weights - 1)->weightsVerified());
+}
+
+TEST(ArtifactTest, DamagedWeightsTooLargeToVerifyAreFoundLater) {
+  ArtifactBuilder builder;
+  AlignedBytes bytes(builder.build([&](retort::abi::IndexT &index) {
+    index.program->weights[1]->hash ^= 1;
+  }));
+  OpenOptions options;
+  options.physicalMemory = 100;
+  auto artifact = Artifact::openMemory(bytes.span(), options);
+  ASSERT_TRUE(artifact.isOk()) << artifact.status().message();
+  EXPECT_FALSE((*artifact)->verifyWeights().isOk());
+}
+
 TEST(ArtifactTest, DecompressesText) {
   ArtifactBuilder builder;
   builder.addText("text/config.json", "{\"a\": 1}");
