@@ -71,6 +71,11 @@ Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
                                     const std::string &path,
                                     const PackOptions &options);
 
+/// The sizes that an artifact of these contents would have, and its index with
+/// the weights in their places. Nothing is written, no weight is read.
+Result<ArtifactSizes> predictArtifact(ArtifactContents &contents,
+                                      std::vector<std::byte> &index);
+
 /// Joins a runtime executable and an artifact to an executable. `runtimePath`
 /// must name an ELF file and `artifactPath` an artifact that fills its file.
 Status writeStandalone(const std::string &runtimePath,

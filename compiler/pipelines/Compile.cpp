@@ -81,6 +81,27 @@ public:
     return std::move(report);
   }
 
+  Result<CompilePlan> plan() {
+    pipeline.weights = options.weights;
+    pipeline.groupSize = options.groupSize;
+    RETORT_ASSIGN_OR_RETURN(
+        Checkpoint opened,
+        Checkpoint::hasWeights(options.checkpoint)
+            ? Checkpoint::open(options.checkpoint)
+            : Checkpoint::openWithoutWeights(options.checkpoint));
+    source = std::make_unique<Checkpoint>(std::move(opened));
+    RETORT_RETURN_IF_ERROR(checkContext());
+    RETORT_RETURN_IF_ERROR(buildModule());
+    RETORT_RETURN_IF_ERROR(describe());
+    CompilePlan plan;
+    RETORT_ASSIGN_OR_RETURN(ArtifactSizes sizes,
+                            predictArtifact(contents, plan.index));
+    // The self-test's logits are the one part of the index that is missing.
+    plan.fileBytes = sizes.file + contents.index.model->vocab_size * 4;
+    plan.weightBytes = sizes.weights;
+    return plan;
+  }
+
 private:
   Status checkOptions();
   Status checkContext();
@@ -451,6 +472,10 @@ Status Compiler::write() {
 }
 
 } // namespace
+
+Result<CompilePlan> planCompile(const CompileOptions &options) {
+  return Compiler(options).plan();
+}
 
 Result<CompileReport> compileCheckpoint(const CompileOptions &options) {
   return Compiler(options).run();

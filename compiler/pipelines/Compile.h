@@ -79,6 +79,21 @@ struct CompileReport {
   std::optional<VerifyReport> verify;
 };
 
+/// What a compile would write, but for the bytes of weights and code.
+struct CompilePlan {
+  /// A finished abi::Index without targets and sections; `program.weights` have
+  /// hashes and errors of 0.
+  std::vector<std::byte> index;
+  /// Of the file, with weights and self-test and without code.
+  uint64_t fileBytes = 0;
+  uint64_t weightBytes = 0;
+};
+
+/// Runs the stages up to the program. Weights of a checkpoint are sampled for
+/// zero points; a directory without weights does too, as with
+/// `withoutWeights`. `output` is not used.
+Result<CompilePlan> planCompile(const CompileOptions &options);
+
 /// Compiles. On failure, or when cancelled, `output` is as it was before.
 Result<CompileReport> compileCheckpoint(const CompileOptions &options);
 

@@ -190,7 +190,7 @@ TEST(Checkpoint, WithoutWeightsHasWhatTheConfigurationSays) {
   TempDir dir;
   TinyModel model;
   CheckpointBuilder builder(model);
-  writeText(dir.path("config.json"), builder.config.dump());
+  test::writeText(dir.path("config.json"), builder.config.dump());
   EXPECT_FALSE(Checkpoint::hasWeights(dir.path()));
   auto bare = Checkpoint::openWithoutWeights(dir.path());
   ASSERT_TRUE(bare.isOk()) << bare.status().message();
