@@ -73,7 +73,35 @@ public:
     return std::move(checkpoint);
   }
 
+  Result<Checkpoint> readWithoutWeights() {
+    RETORT_RETURN_IF_ERROR(readTexts());
+    const std::optional<Fp8Config> &fp8 = checkpoint.modelConfig.fp8;
+    for (ExpectedTensor &tensor : expectedTensors(checkpoint.modelConfig)) {
+      TensorView view;
+      view.name = std::move(tensor.name);
+      view.dtype = tensor.dtype;
+      view.shape = std::move(tensor.shape);
+      if (fp8 && view.dtype == DType::F8E4M3 && view.shape.size() == 2) {
+        std::vector<int64_t> shape = scaleShape(*fp8, view.shape);
+        view.scales = BlockScales{.blockRows = fp8->blockRows,
+                                  .blockCols = fp8->blockCols,
+                                  .rows = shape[0],
+                                  .cols = shape[1]};
+      }
+      checkpoint.total +=
+          static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
+      checkpoint.used.push_back(std::move(view));
+    }
+    indexUsed();
+    return std::move(checkpoint);
+  }
+
 private:
+  void indexUsed() {
+    for (size_t i = 0; i < checkpoint.used.size(); ++i)
+      checkpoint.usedIndex.emplace(checkpoint.used[i].name, i);
+  }
+
   std::string pathOf(std::string_view name) const {
     return (fs::path(checkpoint.dir) / name).string();
   }
@@ -364,8 +392,7 @@ private:
       checkpoint.used.push_back(std::move(view));
       stored.erase(it);
     }
-    for (size_t i = 0; i < checkpoint.used.size(); ++i)
-      checkpoint.usedIndex.emplace(checkpoint.used[i].name, i);
+    indexUsed();
     return Status::ok();
   }
 
@@ -390,6 +417,22 @@ private:
 
 Result<Checkpoint> Checkpoint::open(const std::string &directory) {
   return CheckpointReader(directory).read();
+}
+
+Result<Checkpoint>
+Checkpoint::openWithoutWeights(const std::string &directory) {
+  return CheckpointReader(directory).readWithoutWeights();
+}
+
+bool Checkpoint::hasWeights(const std::string &directory) {
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end;
+       it.increment(error)) {
+    std::string name = it->path().filename().string();
+    if (name == kIndexName || (name.starts_with("model") && isShardName(name)))
+      return true;
+  }
+  return false;
 }
 
 const TensorView *Checkpoint::find(std::string_view name) const {

@@ -37,6 +37,18 @@ public:
   /// tensor with what was expected and found.
   static Result<Checkpoint> open(const std::string &directory);
 
+  /// Opens the configuration and the texts of a directory, whatever weights lie
+  /// there: tensors() are those of expectedTensors() with the types named there
+  /// and, if fp8, scales of the configuration's blocks, but none has bytes.
+  static Result<Checkpoint> openWithoutWeights(const std::string &directory);
+
+  /// Whether a directory holds weights: a file or an index that open() would
+  /// read.
+  static bool hasWeights(const std::string &directory);
+
+  /// False for what openWithoutWeights() made.
+  bool holdsWeights() const { return !files.empty(); }
+
   Checkpoint(Checkpoint &&) = default;
   Checkpoint &operator=(Checkpoint &&) = default;
 

@@ -66,9 +66,13 @@ struct TensorView {
   /// finite and positive. A SafetensorsFile leaves it empty.
   std::optional<BlockScales> scales;
 
-  /// Number of elements, which fits because the file holds them.
+  /// Number of elements, which fits because the file holds them, or because
+  /// the configuration's numbers are bounded.
   int64_t elements() const {
-    return static_cast<int64_t>(bytes.size() / dtypeBytes(dtype));
+    int64_t count = 1;
+    for (int64_t size : shape)
+      count *= size;
+    return count;
   }
 };
 

@@ -44,6 +44,34 @@ Result<std::vector<std::byte>> compress(const TextSection &section) {
   return out;
 }
 
+std::unique_ptr<abi::WeightT> describeWeight(const WeightSpec &spec,
+                                             const PackedWeight &packed) {
+  auto weight = std::make_unique<abi::WeightT>();
+  weight->name = spec.name;
+  weight->encoding = spec.form == WeightForm::Matrix ? spec.encoding.str()
+                                                     : PackedEncoding{}.str();
+  weight->rows = static_cast<uint64_t>(spec.rows);
+  weight->cols = static_cast<uint64_t>(spec.cols);
+  weight->offset = packed.offset;
+  weight->size = packed.size;
+  weight->stored_size = packed.storedSize;
+  weight->hash = packed.hash;
+  weight->relative_error = packed.relativeError;
+  std::set<std::string_view> seen;
+  for (const RowRun &run : spec.rowRuns)
+    if (seen.insert(run.tensor).second)
+      weight->sources.push_back(run.tensor);
+  return weight;
+}
+
+void describeWeights(ArtifactContents &contents,
+                     std::span<const PackedWeight> packed) {
+  auto &weights = contents.index.program->weights;
+  weights.clear();
+  for (size_t i = 0; i < packed.size(); ++i)
+    weights.push_back(describeWeight(contents.weights[i], packed[i]));
+}
+
 /// Copies a mapped file to `offset`, without keeping it resident.
 Status copyFile(const MappedFile &from, OutputFile &to, uint64_t offset) {
   std::span<const std::byte> bytes = from.bytes();
@@ -167,36 +195,18 @@ private:
                       const PackOptions &options) {
     RETORT_ASSIGN_OR_RETURN(sizes.weights,
                             weightsSectionBytes(contents.weights));
+    index.program->without_weights = contents.withoutWeights;
+    if (contents.withoutWeights) {
+      describeWeights(contents, placeWeights(contents.weights));
+      return Status::ok();
+    }
     abi::SectionT &section = addSection("weights", abi::SectionKind::Weights,
                                         sizes.weights, sizes.weights);
     RETORT_ASSIGN_OR_RETURN(std::vector<PackedWeight> packed,
                             packWeights(contents.weights, checkpoint, file,
                                         base + section.offset, options));
-    index.program->weights.clear();
-    for (size_t i = 0; i < packed.size(); ++i)
-      index.program->weights.push_back(
-          describe(contents.weights[i], packed[i]));
+    describeWeights(contents, packed);
     return padToPage(file, base + section.offset + section.size);
-  }
-
-  static std::unique_ptr<abi::WeightT> describe(const WeightSpec &spec,
-                                                const PackedWeight &packed) {
-    auto weight = std::make_unique<abi::WeightT>();
-    weight->name = spec.name;
-    weight->encoding = spec.form == WeightForm::Matrix ? spec.encoding.str()
-                                                       : PackedEncoding{}.str();
-    weight->rows = static_cast<uint64_t>(spec.rows);
-    weight->cols = static_cast<uint64_t>(spec.cols);
-    weight->offset = packed.offset;
-    weight->size = packed.size;
-    weight->stored_size = packed.storedSize;
-    weight->hash = packed.hash;
-    weight->relative_error = packed.relativeError;
-    std::set<std::string_view> seen;
-    for (const RowRun &run : spec.rowRuns)
-      if (seen.insert(run.tensor).second)
-        weight->sources.push_back(run.tensor);
-    return weight;
   }
 
   ArtifactContents &contents;
@@ -293,6 +303,29 @@ Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
     return Status::error(Code::OutOfMemory,
                          path + ": no memory to write the artifact");
   }
+}
+
+Result<ArtifactSizes> predictArtifact(ArtifactContents &contents,
+                                      std::vector<std::byte> &index) {
+  ArtifactSizes sizes;
+  RETORT_ASSIGN_OR_RETURN(sizes.weights, weightsSectionBytes(contents.weights));
+  sizes.file = abi::kPageSize + roundToPage(sizes.weights);
+  for (const CodeSection &code : contents.codes) {
+    sizes.code += code.bytes.size();
+    sizes.file += roundToPage(code.bytes.size());
+  }
+  for (const TextSection &text : contents.texts) {
+    RETORT_ASSIGN_OR_RETURN(std::vector<std::byte> stored, compress(text));
+    sizes.texts += stored.size();
+    sizes.file += roundToPage(stored.size());
+  }
+  describeWeights(contents, placeWeights(contents.weights));
+  flatbuffers::FlatBufferBuilder builder;
+  abi::FinishIndexBuffer(builder, abi::Index::Pack(builder, &contents.index));
+  auto bytes = asBytes(builder.GetBufferPointer(), builder.GetSize());
+  index.assign(bytes.begin(), bytes.end());
+  sizes.file += roundToPage(index.size());
+  return sizes;
 }
 
 Status writeStandalone(const std::string &runtimePath,

@@ -45,6 +45,8 @@ struct ArtifactContents {
   std::vector<CodeSection> codes;
   std::vector<TextSection> texts;
   std::vector<WeightSpec> weights;
+  /// Leave the weights section out: `program.weights` says what it would hold.
+  bool withoutWeights = false;
   /// Called when the file at `path`, not yet under its final name, is a
   /// complete artifact: the place to run it. May add to the index (never remove
   /// from it); true says that it did, and the index is written again.
@@ -58,7 +60,7 @@ struct ArtifactContents {
 /// Sizes in bytes, for the user.
 struct ArtifactSizes {
   uint64_t file = 0;
-  uint64_t weights = 0;
+  uint64_t weights = 0; ///< also if they are left out
   uint64_t code = 0;
   uint64_t texts = 0;
 };
@@ -68,6 +70,11 @@ Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
                                     const checkpoint::Checkpoint &checkpoint,
                                     const std::string &path,
                                     const PackOptions &options);
+
+/// The sizes that an artifact of these contents would have, and its index with
+/// the weights in their places. Nothing is written, no weight is read.
+Result<ArtifactSizes> predictArtifact(ArtifactContents &contents,
+                                      std::vector<std::byte> &index);
 
 /// Joins a runtime executable and an artifact to an executable. `runtimePath`
 /// must name an ELF file and `artifactPath` an artifact that fills its file.

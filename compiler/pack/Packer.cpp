@@ -459,6 +459,19 @@ Result<uint64_t> weightsSectionBytes(std::span<const WeightSpec> specs) {
   return total;
 }
 
+std::vector<PackedWeight> placeWeights(std::span<const WeightSpec> specs) {
+  std::vector<PackedWeight> placed;
+  uint64_t offset = 0;
+  for (const WeightSpec &spec : specs) {
+    PackedWeight &weight = placed.emplace_back();
+    weight.offset = offset;
+    weight.size = static_cast<uint64_t>(spec.bytes());
+    weight.storedSize = roundUp(weight.size, abi::kWeightAlignment);
+    offset += weight.storedSize;
+  }
+  return placed;
+}
+
 Result<std::vector<PackedWeight>>
 packWeights(std::span<const WeightSpec> specs,
             const checkpoint::Checkpoint &checkpoint, OutputFile &file,

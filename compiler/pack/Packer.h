@@ -51,6 +51,10 @@ struct PackedWeight {
 /// 2^62, or a spec with a negative or empty shape.
 Result<uint64_t> weightsSectionBytes(std::span<const WeightSpec> specs);
 
+/// Where packWeights would put the specs; hashes and errors are 0. The specs
+/// must have passed weightsSectionBytes().
+std::vector<PackedWeight> placeWeights(std::span<const WeightSpec> specs);
+
 /// Writes the specs in order from `sectionOffset` on. Errors name the tensor,
 /// and row and column of a weight that its encoding can't hold; of several
 /// the first in file order is reported. OutOfMemory names the least maxRam

@@ -16,6 +16,7 @@
 #include "compiler/pipelines/Verify.h"
 #include "compiler/plan/BuildProgram.h"
 #include "compiler/quantize/Passes.h"
+#include "compiler/quantize/WeightClasses.h"
 #include "compiler/targets/Target.h"
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Model/Model.h"
@@ -24,7 +25,6 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
-#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
@@ -55,8 +55,11 @@ public:
     auto start = std::chrono::steady_clock::now();
     RETORT_RETURN_IF_ERROR(checkOptions());
     step("reading the checkpoint");
-    RETORT_ASSIGN_OR_RETURN(Checkpoint opened,
-                            Checkpoint::open(options.checkpoint));
+    RETORT_ASSIGN_OR_RETURN(
+        Checkpoint opened,
+        options.withoutWeights
+            ? Checkpoint::openWithoutWeights(options.checkpoint)
+            : Checkpoint::open(options.checkpoint));
     source = std::make_unique<Checkpoint>(std::move(opened));
     report.checkpointBytes = source->totalBytes();
     for (const std::string &note : source->notes())
@@ -76,6 +79,27 @@ public:
     report.packSeconds = secondsSince(packStart) - examineSeconds;
     report.totalSeconds = secondsSince(start);
     return std::move(report);
+  }
+
+  Result<CompilePlan> plan() {
+    pipeline.weights = options.weights;
+    pipeline.groupSize = options.groupSize;
+    RETORT_ASSIGN_OR_RETURN(
+        Checkpoint opened,
+        Checkpoint::hasWeights(options.checkpoint)
+            ? Checkpoint::open(options.checkpoint)
+            : Checkpoint::openWithoutWeights(options.checkpoint));
+    source = std::make_unique<Checkpoint>(std::move(opened));
+    RETORT_RETURN_IF_ERROR(checkContext());
+    RETORT_RETURN_IF_ERROR(buildModule());
+    RETORT_RETURN_IF_ERROR(describe());
+    CompilePlan plan;
+    RETORT_ASSIGN_OR_RETURN(ArtifactSizes sizes,
+                            predictArtifact(contents, plan.index));
+    // The self-test's logits are the one part of the index that is missing.
+    plan.fileBytes = sizes.file + contents.index.model->vocab_size * 4;
+    plan.weightBytes = sizes.weights;
+    return plan;
   }
 
 private:
@@ -136,6 +160,11 @@ Status Compiler::checkOptions() {
                            "--dump-ir: expected one of " + known + ", found '" +
                                name + "'");
     }
+  if (options.withoutWeights &&
+      (options.verify || !options.standaloneRuntime.empty()))
+    return Status::error(Code::InvalidArgument,
+                         "an artifact without weights can be neither verified "
+                         "nor standalone");
   if (options.targets.empty()) {
     const Target *host = hostTarget();
     if (!host)
@@ -159,6 +188,9 @@ Status Compiler::checkOptions() {
   }
   for (const Target *target : targets)
     report.targets.push_back(target->name.str());
+  RETORT_ASSIGN_OR_RETURN(WeightChoice choice,
+                          parseWeightChoice(options.weights));
+  report.usesIntegers = choice.usesIntegers();
   pipeline.weights = options.weights;
   pipeline.groupSize = options.groupSize;
   return Status::ok();
@@ -248,22 +280,21 @@ Status Compiler::runStage(Stage stage) {
   return dump(stage, ".mlir", text);
 }
 
-/// Samples the matrices and marks those whose int4 groups gain from zero
+/// Samples the int4 matrices and marks those whose groups gain from zero
 /// points. Experts are too many to look at, and do without.
 Status Compiler::markZeroPoints() {
+  RETORT_ASSIGN_OR_RETURN(WeightChoice choice,
+                          parseWeightChoice(pipeline.weights));
   std::vector<WeightSpec> specs;
   std::vector<model::WeightOp> ops;
-  llvm::StringSet<> experts;
-  module->walk([&](model::MoeOp moe) {
-    for (mlir::ArrayAttr list : {moe.getGates(), moe.getUps(), moe.getDowns(),
-                                 moe.getShared().value_or(mlir::ArrayAttr())})
-      for (mlir::Attribute name :
-           list ? list.getValue() : llvm::ArrayRef<mlir::Attribute>())
-        experts.insert(mlir::cast<mlir::FlatSymbolRefAttr>(name).getValue());
-  });
-  for (auto op : module->getOps<model::WeightOp>()) {
+  for (auto &[weight, uses] : classifyWeights(*module)) {
+    auto op = cast<model::WeightOp>(weight);
     auto type = cast<RankedTensorType>(op.getType());
-    if (type.getRank() != 2 || experts.contains(op.getSymName()))
+    bool isInt4 =
+        choice.wishFor(uses.weightClass()).kind == EncodingKind::Int4 ||
+        (uses.isEmbedding &&
+         choice.wishFor(WeightClass::Embedding).kind == EncodingKind::Int4);
+    if (!isInt4 || uses.isRouter || uses.inner == WeightClass::Experts)
       continue;
     WeightSpec spec;
     spec.name = op.getSymName().str();
@@ -295,7 +326,7 @@ Status Compiler::buildModule() {
       op->setAttr(kScaleBlockAttr,
                   DenseI64ArrayAttr::get(&context, {view->scales->blockRows,
                                                     view->scales->blockCols}));
-  if (pipeline.weights == "int4")
+  if (source->holdsWeights())
     RETORT_RETURN_IF_ERROR(markZeroPoints());
   for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse, Stage::Plan})
     RETORT_RETURN_IF_ERROR(runStage(stage));
@@ -379,7 +410,7 @@ Status Compiler::describe() {
     index.properties.push_back(std::move(p));
   };
   property("weights", pipeline.weights);
-  if (pipeline.weights == "int8" || pipeline.weights == "int4")
+  if (report.usesIntegers)
     property("group_size", std::to_string(pipeline.groupSize));
 
   auto text = [&](const char *name, const std::optional<std::string> &value) {
@@ -426,9 +457,11 @@ Status Compiler::write() {
       options.progress("packing", done, total);
     };
   contents.standaloneRuntime = options.standaloneRuntime;
-  contents.examine = [&](const std::string &path, abi::IndexT &index) {
-    return examine(path, index);
-  };
+  contents.withoutWeights = options.withoutWeights;
+  if (!options.withoutWeights)
+    contents.examine = [&](const std::string &path, abi::IndexT &index) {
+      return examine(path, index);
+    };
   RETORT_ASSIGN_OR_RETURN(
       ArtifactSizes sizes,
       writeArtifact(contents, *source, options.output, pack));
@@ -439,6 +472,10 @@ Status Compiler::write() {
 }
 
 } // namespace
+
+Result<CompilePlan> planCompile(const CompileOptions &options) {
+  return Compiler(options).plan();
+}
 
 Result<CompileReport> compileCheckpoint(const CompileOptions &options) {
   return Compiler(options).run();

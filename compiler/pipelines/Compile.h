@@ -28,7 +28,7 @@ namespace retort {
 struct CompileOptions {
   std::string checkpoint;       ///< directory in hub layout
   std::string output;           ///< path of the artifact
-  std::string weights = "keep"; ///< f32, f16, bf16, int8, int4 or keep
+  std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;
   std::vector<std::string> targets; ///< empty: what this machine has
   /// Positions a session may use; by default the config's
@@ -37,6 +37,10 @@ struct CompileOptions {
   uint64_t maxRam = uint64_t(2) << 30;
   int threads = 0; ///< 0: as many as the machine has
   bool verify = false;
+  /// Build program and code from config.json alone, whatever weights are there:
+  /// the artifact can be inspected, not run. Excludes `verify` and
+  /// `standaloneRuntime`.
+  bool withoutWeights = false;
   /// Stages whose IR is written to `dumpDir` as `<number>-<stage>.mlir`.
   std::vector<std::string> dumpIr;
   std::string dumpDir;
@@ -63,16 +67,32 @@ struct VerifyReport {
 
 struct CompileReport {
   uint64_t fileBytes = 0;
-  uint64_t weightBytes = 0;
+  uint64_t weightBytes = 0; ///< with withoutWeights: what they would take
   uint64_t codeBytes = 0;
   uint64_t checkpointBytes = 0;
   int kernels = 0;
+  bool usesIntegers = false; ///< the group size matters
   double compileSeconds = 0; ///< import to machine code
   double packSeconds = 0;
   double totalSeconds = 0;
   std::vector<std::string> targets;
   std::optional<VerifyReport> verify;
 };
+
+/// What a compile would write, but for the bytes of weights and code.
+struct CompilePlan {
+  /// A finished abi::Index without targets and sections; `program.weights` have
+  /// hashes and errors of 0.
+  std::vector<std::byte> index;
+  /// Of the file, with weights and self-test and without code.
+  uint64_t fileBytes = 0;
+  uint64_t weightBytes = 0;
+};
+
+/// Runs the stages up to the program. Weights of a checkpoint are sampled for
+/// zero points; a directory without weights does too, as with
+/// `withoutWeights`. `output` is not used.
+Result<CompilePlan> planCompile(const CompileOptions &options);
 
 /// Compiles. On failure, or when cancelled, `output` is as it was before.
 Result<CompileReport> compileCheckpoint(const CompileOptions &options);

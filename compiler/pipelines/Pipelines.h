@@ -30,7 +30,7 @@ llvm::StringRef stageName(Stage stage);
 std::optional<Stage> parseStage(llvm::StringRef name);
 
 struct PipelineOptions {
-  std::string weights = "keep"; ///< f32, f16, bf16, int8, int4 or keep
+  std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;           ///< inputs that share a scale
   int64_t maxChunk = 512;       ///< tokens of a chunk, at most
 };

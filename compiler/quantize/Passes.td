@@ -17,8 +17,15 @@ def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
     `#encoding.packed`. With `weights=keep` that is the type the checkpoint stores.
     Vectors (norms, biases) stay as they are: packing makes them f32.
 
-    With int4, the embedding and the output matrix become int8 of the same group
-    size: every token meets their errors at full size.
+    Behind the encoding, classes of weights can have others:
+    `weights=int4,attention=int8,experts=int4,dense=int8,embedding=int8,head=int8`.
+    Classes follow from the ops: attention is what `model.attention` and
+    `model.mla` get from or give to a `model.linear`, and what `model.mla` uses;
+    experts are those of `model.moe`; the head gives what the function returns;
+    dense is every other `model.linear`. A router keeps what the checkpoint has.
+
+    With int4, an embedding and an output matrix that are not named become int8
+    of the same group size: every token meets their errors at full size.
 
     A weight marked `model.zero_points` gets zero points with int4; the driver
     marks those whose sampled groups gain from them.
@@ -34,7 +41,7 @@ def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
   }];
   let dependentDialects = ["::retort::encoding::EncodingDialect"];
   let options = [
-    Option<"weights", "weights", "std::string", "\"keep\"", "f32, f16, bf16, int8, int4 or keep">,
+    Option<"weights", "weights", "std::string", "\"keep\"", "f32, f16, bf16, int8, int4 or keep, then CLASS=ENCODING for attention, experts, dense, embedding or head">,
     Option<"groupSize", "group-size", "int", "32", "inputs that share a scale: 32, 64 or 128">,
   ];
   let statistics = [Statistic<"numEncoded", "encoded", "matrices that got an encoding">];

@@ -7,12 +7,11 @@
 
 #include "compiler/quantize/Passes.h"
 
+#include "compiler/quantize/WeightClasses.h"
 #include "dialects/Encoding/Encoding.h"
 #include "dialects/Model/Model.h"
 
-#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
-#include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
 
@@ -42,50 +41,16 @@ struct QuantizeWeightsPass
   void runOnOperation() override {
     if (failed(parseOptions()))
       return signalPassFailure();
-    SymbolTable symbols(getOperation());
-    llvm::SetVector<Operation *> matrices;
-    llvm::SmallPtrSet<Operation *, 2> outer, routers;
-    auto add = [&](Attribute name) {
-      Operation *weight =
-          symbols.lookup(cast<FlatSymbolRefAttr>(name).getValue());
-      matrices.insert(weight);
-      return weight;
-    };
-    getOperation().walk([&](Operation *op) {
-      if (auto linear = dyn_cast<model::LinearOp>(op)) {
-        Operation *weight = add(linear.getWeightAttr());
-        if (llvm::any_of(op->getUsers(), llvm::IsaPred<func::ReturnOp>))
-          outer.insert(weight);
-      } else if (auto embedding = dyn_cast<model::EmbeddingOp>(op)) {
-        outer.insert(add(embedding.getWeightAttr()));
-      } else if (auto mla = dyn_cast<model::MlaOp>(op)) {
-        add(mla.getKvBAttr());
-      } else if (auto moe = dyn_cast<model::MoeOp>(op)) {
-        routers.insert(add(moe.getRouterAttr()));
-        for (ArrayAttr list : {moe.getGates(), moe.getUps(), moe.getDowns(),
-                               moe.getShared().value_or(ArrayAttr())})
-          for (Attribute name : list ? list.getValue() : ArrayRef<Attribute>())
-            add(name);
-      }
-    });
-    for (Operation *op : matrices)
-      if (failed(encode(cast<model::WeightOp>(op), outer.contains(op),
-                        routers.contains(op))))
+    for (auto &[op, uses] : classifyWeights(getOperation()))
+      if (failed(encode(cast<model::WeightOp>(op), uses)))
         return signalPassFailure();
   }
 
   LogicalResult parseOptions() {
-    kind = llvm::StringSwitch<std::optional<EncodingKind>>(weights)
-               .Case("f32", EncodingKind::F32)
-               .Case("f16", EncodingKind::F16)
-               .Case("bf16", EncodingKind::BF16)
-               .Case("int8", EncodingKind::Int8)
-               .Case("int4", EncodingKind::Int4)
-               .Default(std::nullopt);
-    if (!kind && weights != "keep")
-      return getOperation().emitError("expected weights to be f32, f16, bf16, "
-                                      "int8, int4 or keep, found ")
-             << weights;
+    Result<WeightChoice> parsed = parseWeightChoice(weights.getValue());
+    if (!parsed.isOk())
+      return getOperation().emitError(parsed.status().message());
+    choice = *parsed;
     if (groupSize != 32 && groupSize != 64 && groupSize != 128)
       return getOperation().emitError(
                  "expected a group size of 32, 64 or 128, found ")
@@ -93,19 +58,37 @@ struct QuantizeWeightsPass
     return success();
   }
 
-  LogicalResult encode(model::WeightOp weight, bool isOuter, bool isRouter) {
+  /// What is asked of a matrix. One that is embedding and head at once follows
+  /// whichever of the two is named.
+  FailureOr<WeightWish> wishFor(model::WeightOp weight,
+                                const WeightUses &uses) {
+    WeightClass weightClass = uses.weightClass();
+    if (!uses.isHead || !uses.isEmbedding)
+      return choice.wishFor(weightClass);
+    const auto &embedding = choice.namedFor(WeightClass::Embedding);
+    const auto &head = choice.namedFor(WeightClass::Head);
+    if (embedding && head && *embedding != *head)
+      return weight.emitError("expected one encoding for embedding and head, "
+                              "which are this matrix");
+    return embedding && !head ? *embedding : choice.wishFor(weightClass);
+  }
+
+  LogicalResult encode(model::WeightOp weight, const WeightUses &uses) {
     auto type = cast<RankedTensorType>(weight.getType());
     if (encoding::getPackedEncoding(type))
       return success();
     PackedEncoding result;
-    if (isRouter) {
+    FailureOr<WeightWish> wish = wishFor(weight, uses);
+    if (failed(wish))
+      return failure();
+    if (uses.isRouter) {
       // An expert more or less is no small error, and routers are small.
       Type element = type.getElementType();
       result.kind = isa<Float8E4M3FNType>(element)
                         ? EncodingKind::F32
                         : keptKind(element).value_or(EncodingKind::F32);
-    } else if (kind) {
-      result.kind = *kind;
+    } else if (wish->kind) {
+      result.kind = *wish->kind;
     } else if (auto kept = keptKind(type.getElementType())) {
       result.kind = *kept;
     } else {
@@ -113,10 +96,6 @@ struct QuantizeWeightsPass
                               "bf16 or f8E4M3FN), found ")
              << type.getElementType();
     }
-    // Every token meets the errors of these two at full size, so they keep 8
-    // bits, as the usual 4-bit mixes of other engines do.
-    if (isOuter && result.kind == EncodingKind::Int4)
-      result.kind = EncodingKind::Int8;
     if (result.isInteger())
       result.groupSize = groupSize;
     result.zeroPoints =
@@ -129,7 +108,7 @@ struct QuantizeWeightsPass
     return success();
   }
 
-  std::optional<EncodingKind> kind;
+  WeightChoice choice;
 };
 
 } // namespace

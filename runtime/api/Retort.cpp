@@ -243,6 +243,10 @@ void retort_model_get_info(const retort_model *model, retort_model_info *info) {
   info->bos_id = source.bos_id();
   info->has_tokenizer = state.text.hasTokenizer();
   info->has_chat_template = state.text.hasChatTemplate();
+  const Artifact &artifact = state.model->artifact();
+  info->weights_verified = artifact.weightsVerified();
+  info->weight_bytes = artifact.weightBytes();
+  info->memory_bytes = artifact.physicalMemory();
 }
 
 retort_status_code retort_tokenize(const retort_model *model, const char *text,

@@ -71,7 +71,7 @@ typedef struct retort_model retort_model;
 
 /** When opening hashes the weights, which reads all of them. */
 typedef enum retort_weight_check {
-  RETORT_WEIGHTS_AUTO = 0, /**< if the file takes at most half of the memory */
+  RETORT_WEIGHTS_AUTO = 0, /**< if they take at most half of the memory */
   RETORT_WEIGHTS_ALWAYS = 1,
   RETORT_WEIGHTS_NEVER = 2
 } retort_weight_check;
@@ -113,6 +113,9 @@ typedef struct retort_model_info {
   int32_t bos_id;        /**< -1: none */
   int32_t has_tokenizer; /**< 0: ids only */
   int32_t has_chat_template;
+  int32_t weights_verified; /**< opening has hashed the weights */
+  uint64_t weight_bytes;
+  uint64_t memory_bytes; /**< of the machine, as RETORT_WEIGHTS_AUTO sees it */
 } retort_model_info;
 
 RETORT_API void retort_model_get_info(const retort_model *model,

@@ -133,11 +133,23 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   if (Status rules = checkSemantics(**root); !rules.isOk())
     return std::move(rules).withContext(artifact->origin);
   for (const abi::Section *section : *artifact->root->sections())
-    if (section->kind() == abi::SectionKind::Weights)
+    if (section->kind() == abi::SectionKind::Weights) {
       artifact->weightBase = artifact->data.data() + section->offset();
+      artifact->weightSize = section->size();
+    }
+  artifact->memory =
+      options.physicalMemory ? options.physicalMemory : installedMemory();
+  if (artifact->root->program()->without_weights()) {
+    if (!options.allowMissingWeights)
+      return Status::error(Code::Unsupported,
+                           artifact->origin +
+                               ": compiled without weights: it can be "
+                               "inspected, not run");
+    return std::shared_ptr<const Artifact>(std::move(artifact));
+  }
   bool hashWeights = options.weights == WeightCheck::Always ||
                      (options.weights == WeightCheck::Auto &&
-                      artifact->data.size() <= installedMemory() / 2);
+                      artifact->weightSize <= artifact->memory / 2);
   if (hashWeights && !options.ignoreHashes) {
     RETORT_RETURN_IF_ERROR(artifact->verifyWeights(options.threads));
     artifact->verified = true;
@@ -182,6 +194,9 @@ Result<std::string> Artifact::text(std::string_view name) const {
 }
 
 Status Artifact::verifyWeights(unsigned threads) const {
+  if (root->program()->without_weights())
+    return Status::error(Code::Unsupported,
+                         origin + ": compiled without weights");
   const auto &weights = *root->program()->weights();
   uint32_t count = weights.size();
   if (threads == 0)

@@ -30,7 +30,7 @@ namespace retort {
 
 /// When the bytes of the weights are hashed.
 enum class WeightCheck {
-  Auto, ///< if the artifact takes at most half of the physical memory
+  Auto, ///< if they take at most half of the physical memory
   Always,
   Never, ///< for models that don't fit: `retort check` verifies those once
 };
@@ -39,9 +39,14 @@ struct OpenOptions {
   WeightCheck weights = WeightCheck::Auto;
   /// Threads that hash weights; 0 for all that the machine has.
   unsigned threads = 0;
+  /// Physical memory in bytes that Auto goes by; 0 for the machine's.
+  uint64_t physicalMemory = 0;
   /// Accept wrong hashes, so that a fuzzer reaches the checks behind them.
   /// Never set outside of tests.
   bool ignoreHashes = false;
+  /// Open artifacts that were compiled without weights too, for tools that
+  /// need none.
+  bool allowMissingWeights = false;
 };
 
 /// A verified artifact. Immutable, so that threads may share it.
@@ -74,7 +79,7 @@ public:
   /// The stored bytes of section `i` of the index.
   std::span<const std::byte> section(uint32_t i) const;
   /// The bytes that kernels may read of weight `i` of the program, 64-byte
-  /// aligned.
+  /// aligned; empty if the artifact was compiled without weights.
   std::span<const std::byte> weight(uint32_t i) const;
 
   bool hasText(std::string_view name) const;
@@ -87,6 +92,10 @@ public:
   Status verifyWeights(unsigned threads = 0) const;
   /// True if opening has hashed the weights.
   bool weightsVerified() const { return verified; }
+  /// Bytes of the weights section.
+  uint64_t weightBytes() const { return weightSize; }
+  /// The physical memory that WeightCheck::Auto goes by, in bytes.
+  uint64_t physicalMemory() const { return memory; }
 
 private:
   Artifact() = default;
@@ -99,6 +108,7 @@ private:
   std::string origin;
   const abi::Index *root = nullptr;
   const std::byte *weightBase = nullptr;
+  uint64_t weightSize = 0, memory = 0;
   bool verified = false;
 };
 

@@ -117,10 +117,17 @@ Status checkTargets(const abi::Index &index) {
 }
 
 Status checkWeights(const abi::Index &index) {
-  uint64_t sectionSize = 0;
-  for (const abi::Section *section : *index.sections())
-    if (section->kind() == abi::SectionKind::Weights)
-      sectionSize = section->size();
+  bool without = index.program()->without_weights();
+  uint64_t sectionSize = without ? kMaxBytes : 0;
+  for (const abi::Section *section : *index.sections()) {
+    if (section->kind() != abi::SectionKind::Weights)
+      continue;
+    if (without)
+      return invalid("weights: expected no section in an artifact without "
+                     "weights, found '" +
+                     section->name()->str() + "'");
+    sectionSize = section->size();
+  }
   std::unordered_set<std::string_view> names;
   uint64_t offset = 0;
   const auto &weights = *index.program()->weights();
@@ -155,7 +162,7 @@ Status checkWeights(const abi::Index &index) {
       return invalid(where + ": relative_error is not a number from 0 on");
     offset += weight.stored_size();
   }
-  if (offset != sectionSize)
+  if (!without && offset != sectionSize)
     return invalid("weights: expected tensors of " + str(sectionSize) +
                    " bytes together, found " + str(offset));
   return Status::ok();

@@ -45,6 +45,128 @@ TEST(Inspect, DescribesModelAndParts) {
   EXPECT_FALSE(found["code"].empty());
 }
 
+TEST(WithoutWeights, InspectShowsTheSizesThatTheyWouldHave) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  builder.write(dir.path("checkpoint"));
+  std::string whole = dir.path("whole.retort"), bare = dir.path("bare.retort");
+  ASSERT_TRUE(succeeded(runRetort(
+      {"compile", dir.path("checkpoint"), "--weights", "int8", "-o", whole})));
+  std::filesystem::remove(dir.path("checkpoint") + "/model.safetensors");
+  ASSERT_TRUE(
+      succeeded(runRetort({"compile", dir.path("checkpoint"), "--no-weights",
+                           "--weights", "int8", "-o", bare})));
+  json expected = printedJson({"inspect", whole, "--json", "--program"});
+  json found = printedJson({"inspect", bare, "--json", "--program"});
+  EXPECT_EQ(expected["weights_stored"], true);
+  EXPECT_EQ(found["weights_stored"], false);
+  for (const char *part :
+       {"model", "targets", "encodings", "memory", "program"})
+    EXPECT_EQ(found[part], expected[part]) << part;
+}
+
+TEST(WithoutWeights, WhateverNeedsThemRefuses) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  builder.write(dir.path("checkpoint"));
+  std::string bare = dir.path("bare.retort");
+  ASSERT_TRUE(succeeded(runRetort(
+      {"compile", dir.path("checkpoint"), "--no-weights", "-o", bare})));
+  for (std::vector<std::string> arguments :
+       {std::vector<std::string>{"run", bare, "--tokens", "3,4"},
+        {"check", bare},
+        {"bench", bare}})
+    EXPECT_TRUE(isError(runRetort(arguments), 1, {"compiled without weights"}))
+        << arguments[0];
+  EXPECT_TRUE(isError(runRetort({"compile", dir.path("checkpoint"),
+                                 "--no-weights", "--verify", "-o", bare}),
+                      2, {"--no-weights excludes --verify"}));
+}
+
+TEST(WeightClasses, AreStoredAsAskedFor) {
+  TempDir dir;
+  TinyModel model;
+  model.tied = false;
+  CheckpointBuilder(model).write(dir.path("checkpoint"));
+  const char *choice = "int4,attention=bf16,dense=int8,head=f32";
+  std::string artifact = dir.path("model.retort");
+  ASSERT_TRUE(succeeded(runRetort({"compile", dir.path("checkpoint"),
+                                   "--weights", choice, "-o", artifact})));
+  json found = printedJson({"inspect", artifact, "--json", "--weights"});
+  EXPECT_EQ(found["properties"]["weights"], choice);
+  EXPECT_EQ(found["properties"]["group_size"], "32");
+  std::map<std::string, std::string> encodings;
+  for (const json &weight : found["weights"])
+    encodings[weight["name"]] = weight["encoding"];
+  EXPECT_EQ(encodings["packed.layers.0.qkv"], "bf16");
+  EXPECT_EQ(encodings["packed.layers.1.gate_up"], "int8<32>");
+  EXPECT_EQ(encodings["packed.lm_head.weight"], "f32");
+  EXPECT_EQ(encodings["packed.model.embed_tokens.weight"], "int8<32>");
+  EXPECT_TRUE(succeeded(runRetort({"check", artifact})));
+}
+
+TEST(WeightClasses, UnknownOnesAreWrongUsage) {
+  TempDir dir;
+  std::string output = dir.path("model.retort");
+  EXPECT_TRUE(
+      isError(runRetort({"compile", dir.path(), "--weights", "int4,router=int8",
+                         "-o", output}),
+              2, {"attention, experts, dense, embedding, head", "'router'"}));
+  EXPECT_TRUE(isError(runRetort({"compile", dir.path(), "--weights",
+                                 "int4,head=q4", "-o", output}),
+                      2, {"keep, f32, f16, bf16, int8, int4", "'q4'"}));
+}
+
+TEST(Plan, PredictsTheSizesOfTheArtifact) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  builder.write(dir.path("checkpoint"));
+  json plan = printedJson({"plan", dir.path("checkpoint"), "--weights", "int8",
+                           "--context", "100", "--threads", "1", "--json"});
+  ASSERT_EQ(plan["plans"].size(), 1u);
+  const json &found = plan["plans"][0];
+  std::string artifact = dir.path("model.retort");
+  json report = printedJson({"compile", dir.path("checkpoint"), "--weights",
+                             "int8", "--json", "-o", artifact});
+  EXPECT_EQ(found["weight_bytes"], report["weight_bytes"]);
+  double file = report["file_bytes"], code = report["code_bytes"];
+  EXPECT_NEAR(found["artifact_bytes"].get<double>(), file - code, 8192);
+  json inspected = printedJson(
+      {"inspect", artifact, "--json", "--context", "100", "--threads", "1"});
+  for (const char *part : {"total", "weights", "caches", "activations"})
+    EXPECT_EQ(found["memory"][part], inspected["memory"][part]) << part;
+  EXPECT_EQ(plan["parameters"], inspected["model"]["parameters"]);
+  for (const json &machine : found["machines"]) {
+    EXPECT_GT(machine["decode_tps"].get<double>(), 0) << machine;
+    EXPECT_GT(machine["prefill_tps"].get<double>(), 0) << machine;
+  }
+  EXPECT_EQ(found["machines"][0]["name"], "this machine");
+}
+
+TEST(Plan, ComparesModelsWithTheFirst) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  std::filesystem::create_directory(dir.path("model"));
+  writeText(dir.path("model") + "/config.json", builder.config.dump());
+  ProcessResult result =
+      runRetort({"plan", dir.path("model"), dir.path("model"), "--weights",
+                 "int4", "--compare", "EPYC 9654"});
+  EXPECT_TRUE(succeeded(result));
+  EXPECT_NE(result.out.find("On EPYC 9654"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("| 1 |"), std::string::npos) << result.out;
+  EXPECT_TRUE(isError(runRetort({"plan", dir.path("model"), "--compare",
+                                 "abacus", "--weights", "int4"}),
+                      2, {"EPYC", "abacus"}));
+}
+
+TEST(Plan, RefusesABadContext) {
+  TempDir dir;
+  CheckpointBuilder builder;
+  writeText(dir.path("config.json"), builder.config.dump());
+  EXPECT_TRUE(isError(runRetort({"plan", dir.path(), "--context", "513"}), 1,
+                      {"513", "512"}));
+}
+
 TEST(Inspect, SectionsAddUpToTheFile) {
   json found = printedJson({"inspect", tinyArtifact(), "--json"});
   uint64_t end = kPageSize;

@@ -166,6 +166,9 @@ Status bench(const BenchOptions &o) {
   for (uint32_t rep = 0; rep < o.reps; ++rep) {
     Clock::time_point begin = Clock::now();
     RETORT_ASSIGN_OR_RETURN(auto session, openSession(o, false));
+    const Artifact &artifact = session->model().artifact();
+    if (rep == 0 && !artifact.weightsVerified())
+      noteUnverifiedWeights(artifact.weightBytes(), artifact.physicalMemory());
     numbers.loadMs.push_back(secondsSince(begin) * 1e3);
     RETORT_RETURN_IF_ERROR(prefill(*session, o, numbers));
     RETORT_RETURN_IF_ERROR(decode(*session, o, numbers));

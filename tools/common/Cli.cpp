@@ -7,6 +7,7 @@
 
 #include "tools/common/Cli.h"
 
+#include "runtime/engine/Memory.h"
 #include "runtime/support/File.h"
 #include "runtime/text/Unicode.h"
 
@@ -149,6 +150,13 @@ std::string fixed(double value, int digits) {
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, value);
   return text;
+}
+
+void noteUnverifiedWeights(uint64_t weights, uint64_t memory) {
+  std::fprintf(stderr,
+               "weights take %s of %s memory: read from disk as needed; retort "
+               "check verifies them\n",
+               formatBytes(weights).c_str(), formatBytes(memory).c_str());
 }
 
 CancelScope::CancelScope(void (*cancel)(void *), void *argument) {

@@ -58,6 +58,10 @@ Status checkUtf8(std::string_view what, std::string_view text);
 /// "12.34", with `digits` after the point.
 std::string fixed(double value, int digits);
 
+/// Says on standard error that weights are not verified because they are too
+/// large for the memory, both in bytes.
+void noteUnverifiedWeights(uint64_t weights, uint64_t memory);
+
 /// While it lives, the first SIGINT or SIGTERM calls `cancel(argument)`, which
 /// must be safe in a signal handler; the next one ends the process. Without a
 /// scope signals end the process at once, after removing unfinished outputs.

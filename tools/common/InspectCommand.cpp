@@ -207,6 +207,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
               {"targets", targetsJson(index)},
               {"sections", sectionsJson(index)},
               {"encodings", encodingsJson(index)},
+              {"weights_stored", !index.program()->without_weights()},
               {"memory",
                {{"context", context},
                 {"threads", threads},
@@ -278,6 +279,9 @@ void printSummary(const Json &d, Printer &out) {
              t["runs_here"].get<bool>() ? "" : " (not for this machine)",
              features.c_str());
   }
+  if (!d["weights_stored"].get<bool>())
+    out.line("weights   none, compiled without weights: their sizes are what "
+             "they would take");
   for (const Json &e : d["encodings"])
     out.line("encoding  %-24s %5llu tensors  %10s  %.2f bits per element",
              stringOf(e["encoding"]), numberOf(e["tensors"]),
@@ -347,6 +351,7 @@ void printCode(const Json &code, Printer &out) {
 Status inspect(const InspectOptions &o) {
   OpenOptions open;
   open.weights = WeightCheck::Never;
+  open.allowMissingWeights = true;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
   RETORT_ASSIGN_OR_RETURN(Json description, describe(*artifact, o));
   if (o.json)

@@ -64,6 +64,8 @@ Status openModel(RunState &state) {
       statusOf(retort_model_open(o.model.c_str(), &modelOptions, &model)));
   state.model.reset(model);
   retort_model_get_info(model, &state.info);
+  if (!o.noVerify && !state.info.weights_verified)
+    noteUnverifiedWeights(state.info.weight_bytes, state.info.memory_bytes);
   if (o.selfTest)
     return Status::ok();
   retort_session_options sessionOptions{};

@@ -30,6 +30,7 @@ Result<ModelText> openText(const std::string &path) {
     return ModelText::readDirectory(path);
   OpenOptions options;
   options.weights = WeightCheck::Never; // they are not used
+  options.allowMissingWeights = true;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(path, options));
   RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));
   if (!text.hasTokenizer())

@@ -8,6 +8,7 @@
 #include "tools/retort/CompileCommand.h"
 
 #include "compiler/pipelines/Compile.h"
+#include "compiler/quantize/WeightChoice.h"
 #include "tools/retort/Progress.h"
 
 #include <filesystem>
@@ -51,13 +52,14 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
       {"kernels", report.kernels},
       {"file_bytes", report.fileBytes},
       {"weight_bytes", report.weightBytes},
+      {"weights_stored", !options.withoutWeights},
       {"code_bytes", report.codeBytes},
       {"checkpoint_bytes", report.checkpointBytes},
       {"compile_seconds", report.compileSeconds},
       {"pack_seconds", report.packSeconds},
       {"total_seconds", report.totalSeconds},
   };
-  if (options.weights == "int8" || options.weights == "int4")
+  if (report.usesIntegers)
     json["group_size"] = options.groupSize;
   if (report.verify)
     json["verify"] = {{"layers", report.verify->layers},
@@ -76,6 +78,10 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
                      ", weights " + options.weights + ", " +
                      std::to_string(report.kernels) + " kernels for " +
                      targets + "\n";
+  if (options.withoutWeights)
+    return text + "compiled in " + fixed(report.totalSeconds, 1) +
+           " s without weights, which would take " +
+           readableBytes(report.weightBytes) + "\n";
   text += "compiled in " + fixed(report.compileSeconds, 1) + " s, packed " +
           readableBytes(report.checkpointBytes) + " in " +
           fixed(report.packSeconds, 1) + " s\n";
@@ -94,6 +100,8 @@ Status compile(CompileFlags &flags) {
     options.maxContext = flags.maxContext;
   if (!options.dumpDir.empty() && options.dumpIr.empty())
     throw UsageError("--dump-dir needs --dump-ir");
+  if (options.withoutWeights && (options.verify || flags.standalone))
+    throw UsageError("--no-weights excludes --verify and --standalone");
   if (flags.standalone) {
     RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
   }
@@ -130,8 +138,14 @@ Action addCompileCommand(CLI::App &command) {
   command.add_option("-o,--output", o.output, "file to write")->required();
   command
       .add_option("--weights", o.weights,
-                  "how matrices are stored; keep: as the checkpoint does")
-      ->check(CLI::IsMember({"keep", "f32", "f16", "bf16", "int8", "int4"}))
+                  "how matrices are stored: keep (as the checkpoint does), "
+                  "f32, f16, bf16, int8 or int4, then CLASS=ENCODING for "
+                  "attention, experts, dense, embedding or head, e.g. "
+                  "int4,attention=int8")
+      ->check([](const std::string &text) {
+        Result<WeightChoice> choice = parseWeightChoice(text);
+        return choice.isOk() ? std::string() : choice.status().message();
+      })
       ->capture_default_str();
   command.add_option("--group-size", o.groupSize, "inputs that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
@@ -153,6 +167,8 @@ Action addCompileCommand(CLI::App &command) {
       ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false));
   command.add_option("--threads", o.threads, "default: all processors")
       ->check(CLI::Range(1, 1024));
+  command.add_flag("--no-weights", o.withoutWeights,
+                   "program and code from config.json alone: for inspect");
   command.add_flag("--verify", o.verify,
                    "compare with the reference interpreter, layer by layer");
   command

@@ -7,6 +7,7 @@
 
 #include "tools/common/Commands.h"
 #include "tools/retort/CompileCommand.h"
+#include "tools/retort/PlanCommand.h"
 #include "tools/retort/SynthCommand.h"
 
 using namespace retort;
@@ -24,6 +25,8 @@ int main(int argc, char **argv) {
   };
   add("compile", "compile a checkpoint into one file",
       tools::addCompileCommand);
+  add("plan", "predict size, memory and speed of a configuration",
+      tools::addPlanCommand);
   add("synth", "write a random checkpoint of a configuration",
       tools::addSynthCommand);
   add("run", "generate text, or compute logits",

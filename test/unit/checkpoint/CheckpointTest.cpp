@@ -186,6 +186,44 @@ TEST(Checkpoint, MisshapenHeadOfATiedModelIsRefused) {
                         "found [48, 31]"));
 }
 
+TEST(Checkpoint, WithoutWeightsHasWhatTheConfigurationSays) {
+  TempDir dir;
+  TinyModel model;
+  CheckpointBuilder builder(model);
+  test::writeText(dir.path("config.json"), builder.config.dump());
+  EXPECT_FALSE(Checkpoint::hasWeights(dir.path()));
+  auto bare = Checkpoint::openWithoutWeights(dir.path());
+  ASSERT_TRUE(bare.isOk()) << bare.status().message();
+  EXPECT_FALSE(bare->holdsWeights());
+  builder.write(dir.path());
+  EXPECT_TRUE(Checkpoint::hasWeights(dir.path()));
+  auto whole = Checkpoint::open(dir.path());
+  ASSERT_TRUE(whole.isOk()) << whole.status().message();
+  EXPECT_TRUE(whole->holdsWeights());
+  EXPECT_EQ(bare->totalBytes(), whole->totalBytes());
+  ASSERT_EQ(bare->tensors().size(), whole->tensors().size());
+  for (const TensorView &tensor : whole->tensors()) {
+    const TensorView *found = bare->find(tensor.name);
+    ASSERT_TRUE(found) << tensor.name;
+    EXPECT_EQ(found->shape, tensor.shape) << tensor.name;
+    EXPECT_EQ(found->dtype, tensor.dtype) << tensor.name;
+    EXPECT_EQ(found->elements(), tensor.elements()) << tensor.name;
+    EXPECT_TRUE(found->bytes.empty());
+  }
+}
+
+TEST(Checkpoint, WithoutWeightsFp8HasTheBlocksOfTheConfiguration) {
+  auto r1 = Checkpoint::openWithoutWeights(RETORT_SOURCE_DIR
+                                           "/examples/configs/DeepSeek-R1");
+  ASSERT_TRUE(r1.isOk()) << r1.status().message();
+  const TensorView *o = r1->find("model.layers.3.self_attn.o_proj.weight");
+  ASSERT_TRUE(o && o->scales);
+  EXPECT_EQ(o->dtype, DType::F8E4M3);
+  EXPECT_EQ(o->scales->blockRows, 128);
+  EXPECT_EQ(o->scales->cols, 16384 / 128);
+  EXPECT_FALSE(r1->find("lm_head.weight")->scales);
+}
+
 TEST(Checkpoint, MissingDirectoryIsNotFound) {
   auto checkpoint = Checkpoint::open("/nonexistent/model");
   EXPECT_EQ(checkpoint.status().code(), Code::NotFound);

@@ -59,6 +59,68 @@ TEST(ArtifactTest, WeightsAreTheBytesOfTheSection) {
             0);
 }
 
+/// The test model as `compile --no-weights` would write it.
+ArtifactBuilder withoutWeights() {
+  ArtifactBuilder builder;
+  builder.index.program->without_weights = true;
+  builder.index.sections.erase(builder.index.sections.begin() + 1);
+  builder.sections.erase(builder.sections.begin() + 1);
+  return builder;
+}
+
+TEST(ArtifactTest, WithoutWeightsIsRefused) {
+  AlignedBytes bytes(withoutWeights().build());
+  auto artifact = Artifact::openMemory(bytes.span());
+  ASSERT_FALSE(artifact.isOk());
+  EXPECT_EQ(artifact.status().code(), retort::Code::Unsupported);
+  EXPECT_THAT(artifact.status().message(),
+              HasSubstr("compiled without weights"));
+}
+
+TEST(ArtifactTest, WithoutWeightsOpensForThoseWhoNeedNone) {
+  AlignedBytes bytes(withoutWeights().build());
+  OpenOptions options;
+  options.allowMissingWeights = true;
+  options.weights = WeightCheck::Always;
+  auto artifact = Artifact::openMemory(bytes.span(), options);
+  ASSERT_TRUE(artifact.isOk()) << artifact.status().message();
+  EXPECT_FALSE((*artifact)->weightsVerified());
+  EXPECT_TRUE((*artifact)->weight(1).empty());
+  EXPECT_FALSE((*artifact)->verifyWeights().isOk());
+}
+
+TEST(ArtifactTest, AutoVerifiesWeightsOfHalfTheMemoryAtMost) {
+  ArtifactBuilder builder;
+  AlignedBytes bytes(builder.build());
+  OpenOptions options;
+  auto open = [&](uint64_t memory) {
+    options.physicalMemory = memory;
+    auto artifact = Artifact::openMemory(bytes.span(), options);
+    EXPECT_TRUE(artifact.isOk()) << artifact.status().message();
+    return *artifact;
+  };
+  uint64_t weights = builder.sections[1].size();
+  EXPECT_EQ(open(0)->weightBytes(), weights);
+  EXPECT_GT(open(0)->physicalMemory(), 0u);
+  EXPECT_TRUE(open(2 * weights)->weightsVerified());
+  EXPECT_FALSE(open(2 * weights - 1)->weightsVerified());
+  EXPECT_EQ(open(100)->physicalMemory(), 100u);
+  options.weights = WeightCheck::Always;
+  EXPECT_TRUE(open(2 * weights - 1)->weightsVerified());
+}
+
+TEST(ArtifactTest, DamagedWeightsTooLargeToVerifyAreFoundLater) {
+  ArtifactBuilder builder;
+  AlignedBytes bytes(builder.build([&](retort::abi::IndexT &index) {
+    index.program->weights[1]->hash ^= 1;
+  }));
+  OpenOptions options;
+  options.physicalMemory = 100;
+  auto artifact = Artifact::openMemory(bytes.span(), options);
+  ASSERT_TRUE(artifact.isOk()) << artifact.status().message();
+  EXPECT_FALSE((*artifact)->verifyWeights().isOk());
+}
+
 TEST(ArtifactTest, DecompressesText) {
   ArtifactBuilder builder;
   builder.addText("text/config.json", "{\"a\": 1}");

@@ -47,6 +47,10 @@ const Case kCases[] = {
      "end token -1"},
     {"ControlCharacterInName", [](Index &i) { i.model->name = "a\x1b[2J"; },
      "model: name"},
+    // Weights that are said to be absent.
+    {"SectionWithoutWeights",
+     [](Index &i) { i.program->without_weights = true; },
+     "expected no section in an artifact without weights"},
     // Targets.
     {"NoTargets", [](Index &i) { i.targets.clear(); }, "targets: expected"},
     {"TargetOfWeights", [](Index &i) { i.targets[0]->section = 1; },

@@ -128,6 +128,32 @@ TEST_F(ArtifactWriterTest, WritesWhatTheLoaderAccepts) {
                                           weight->stored_size()));
 }
 
+TEST_F(ArtifactWriterTest, LeavesWeightsOut) {
+  ArtifactContents bare = contentsFor(checkpoint);
+  bare.withoutWeights = true;
+  auto wholeSizes = writeArtifact(contents, checkpoint, path, {});
+  auto bareSizes =
+      writeArtifact(bare, checkpoint, outDir.path("bare.retort"), {});
+  ASSERT_TRUE(wholeSizes) << wholeSizes.status().message();
+  ASSERT_TRUE(bareSizes) << bareSizes.status().message();
+  EXPECT_EQ(bareSizes->weights, wholeSizes->weights);
+  EXPECT_LT(bareSizes->file, wholeSizes->file);
+  const abi::ProgramT &whole = *contents.index.program;
+  EXPECT_TRUE(bare.index.program->without_weights);
+  EXPECT_FALSE(whole.without_weights);
+  EXPECT_EQ(bare.index.sections.size() + 1, contents.index.sections.size());
+  ASSERT_EQ(bare.index.program->weights.size(), whole.weights.size());
+  for (size_t i = 0; i < whole.weights.size(); ++i) {
+    const abi::WeightT &a = *bare.index.program->weights[i];
+    const abi::WeightT &b = *whole.weights[i];
+    EXPECT_EQ(a.name, b.name);
+    EXPECT_EQ(a.offset, b.offset);
+    EXPECT_EQ(a.size, b.size);
+    EXPECT_EQ(a.stored_size, b.stored_size);
+    EXPECT_EQ(a.hash, 0u);
+  }
+}
+
 TEST_F(ArtifactWriterTest, EveryByteIsHashedOrZero) {
   ASSERT_TRUE(writeArtifact(contents, checkpoint, path, {}));
   std::vector<std::byte> bytes = readBytes(path);
