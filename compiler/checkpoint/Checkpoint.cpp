@@ -86,7 +86,9 @@ public:
         view.scales = BlockScales{.blockRows = fp8->blockRows,
                                   .blockCols = fp8->blockCols,
                                   .rows = shape[0],
-                                  .cols = shape[1]};
+                                  .cols = shape[1],
+                                  .bytes = {},
+                                  .file = {}};
       }
       checkpoint.total +=
           static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
