@@ -278,7 +278,7 @@ FailureOr<Value> Fuser::experts(model::MoeOp op, Value residual) {
   auto shares =
       RankedTensorType::get({ShapedType::kDynamic, stride}, b.getF32Type());
   auto route = kernel::MoeRouteOp::create(
-      b, op.getLoc(), ids, shares, logits, bias, b.getI64IntegerAttr(routed),
+      b, op.getLoc(), shares, ids, logits, bias, b.getI64IntegerAttr(routed),
       b.getI64IntegerAttr(shared), op.getTopKAttr(), op.getGroupsAttr(),
       op.getTopGroupsAttr(), op.getNormalizeAttr(), op.getScaleAttr());
   label(route, "moe_route", layer);

@@ -63,6 +63,8 @@ struct VerifyReport {
   double logits = 0;          ///< compiled against reference, packed weights
   double encoding = 0; ///< reference with packed against source weights, logits
   bool sameGreedy = false; ///< the same most likely next token at every step
+  /// With experts: every token was given the same ones in every layer.
+  std::optional<bool> sameExperts;
 };
 
 struct CompileReport {

@@ -82,10 +82,13 @@ private:
 struct CompiledOutput {
   std::vector<std::vector<float>> layers; ///< [layer][T * hidden]
   std::vector<float> logits;              ///< [T * vocab]
+  /// [MoE layers][T][expertsPerToken], ascending, without the shared ones.
+  std::vector<int32_t> experts;
 };
 
 Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
                                    std::span<const int32_t> tokens,
+                                   size_t expertsPerToken,
                                    ResidentWeights &resident,
                                    const ExamineOptions &options) {
   RETORT_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
@@ -101,6 +104,15 @@ Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
   session.observer = [&](const LaunchEvent &event) {
     resident.read(event.launch.weight_bytes());
     int layer = event.launch.layer();
+    if (event.launch.label()->string_view() == "moe_route") {
+      for (int64_t t = 0; t < event.scalars.n_tokens; ++t) {
+        std::vector<int32_t> ids(expertsPerToken);
+        std::memcpy(ids.data(), event.result + t * event.rowBytes,
+                    ids.size() * sizeof(int32_t));
+        out.experts.insert(out.experts.end(), ids.begin(), ids.end());
+      }
+      return;
+    }
     if (layer < 0 || event.rowBytes < info.hidden_size() * sizeof(float) ||
         (event.launch.label()->string_view() != "linear down" &&
          event.launch.label()->string_view() != "moe_down"))
@@ -145,6 +157,8 @@ Result<VerifyReport> compare(const CompiledOutput &compiled,
     std::span<const float> b(packed.logits.data() + t * vocab, vocab);
     report.sameGreedy &= argmax(a) == argmax(b);
   }
+  if (!packed.experts.empty())
+    report.sameExperts = compiled.experts == packed.experts;
   auto disagree = [](const std::string &where, double error) {
     char text[160];
     std::snprintf(text, sizeof(text),
@@ -158,6 +172,10 @@ Result<VerifyReport> compare(const CompiledOutput &compiled,
       return disagree("layer " + std::to_string(l), report.layers[l]);
   if (!(report.logits <= kVerifyTolerance))
     return disagree("logits", report.logits);
+  if (report.sameExperts == false)
+    return Status::error(Code::Internal,
+                         "compiled code and the reference interpreter give "
+                         "tokens to different experts");
   return report;
 }
 
@@ -198,6 +216,7 @@ Result<Examination> examineArtifact(const std::string &path,
       options.verify ? kVerifyTokens : kSelfTestTokens, limit));
   std::vector<int32_t> tokens = testTokens(vocab, count);
   packed.keepHiddenStates = options.verify;
+  packed.keepExperts = options.verify && config.moe;
   packed.lastLogitsOnly = !options.verify;
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput expected,
                           runReference(source, tokens, packed));
@@ -215,8 +234,12 @@ Result<Examination> examineArtifact(const std::string &path,
   plain.cancel = options.cancel;
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput original,
                           runReference(source, tokens, plain));
-  RETORT_ASSIGN_OR_RETURN(CompiledOutput compiled,
-                          runCompiled(artifact, tokens, resident, options));
+  RETORT_ASSIGN_OR_RETURN(
+      CompiledOutput compiled,
+      runCompiled(artifact, tokens,
+                  config.moe ? static_cast<size_t>(config.moe->expertsPerToken)
+                             : 0,
+                  resident, options));
   RETORT_ASSIGN_OR_RETURN(
       result.verify,
       compare(compiled, expected, original, count, config.hiddenSize, vocab));
@@ -240,6 +263,8 @@ void addVerifyProperties(const VerifyReport &report, abi::IndexT &index) {
   add("verify.logits", number(report.logits));
   add("verify.encoding", number(report.encoding));
   add("verify.same_greedy", report.sameGreedy ? "true" : "false");
+  if (report.sameExperts)
+    add("verify.same_experts", *report.sameExperts ? "true" : "false");
 }
 
 } // namespace retort

@@ -338,9 +338,9 @@ def Kernel_MoeRouteOp : Kernel_LaunchOp<"moe_route"> {
   }];
   let arguments = (ins Kernel_Activation:$logits, Optional<Kernel_Vector>:$bias, I64Attr:$experts, I64Attr:$shared,
       I64Attr:$top_k, I64Attr:$groups, I64Attr:$top_groups, UnitAttr:$normalize, F64Attr:$scale);
-  let results = (outs Kernel_Ids:$ids, Kernel_Activation:$weights);
+  let results = (outs Kernel_Activation:$weights, Kernel_Ids:$ids);
   let assemblyFormat = [{$logits (`bias` $bias^ `:` type($bias))? `experts` $experts `shared` $shared `top_k` $top_k `groups` $groups
-      `top_groups` $top_groups (`normalize` $normalize^)? `scale` $scale attr-dict `:` type($logits) `->` type($ids) `,` type($weights)}];
+      `top_groups` $top_groups (`normalize` $normalize^)? `scale` $scale attr-dict `:` type($logits) `->` type($weights) `,` type($ids)}];
 }
 
 def Kernel_MoeGroupOp : Kernel_LaunchOp<"moe_group"> {

@@ -105,6 +105,24 @@ INSTANTIATE_TEST_SUITE_P(
                        ::testing::Values("keep", "f32")),
     goldenName);
 
+/// The reference, which is checked against transformers, and compiled code give
+/// every token of every layer the same experts.
+TEST(ExpertGolden, TokensGoToTheReferencesExperts) {
+  for (const char *name : {"deepseek-v3", "deepseek-v3-fp8"})
+    for (const char *weights : {"keep", "int8"}) {
+      RETORT_REQUIRE_SHARED(dir, std::string("goldens/") + name);
+      TempDir scratch;
+      ProcessResult result =
+          runRetort({"compile", dir, "-o", scratch.path("m.retort"),
+                     "--weights", weights, "--verify", "--json"});
+      ASSERT_TRUE(succeeded(result)) << name;
+      auto verify = nlohmann::json::parse(result.out)["verify"];
+      ASSERT_TRUE(verify.contains("same_experts")) << name;
+      EXPECT_TRUE(verify["same_experts"].get<bool>()) << name;
+      EXPECT_LE(verify["logits"].get<double>(), kTolerance) << name;
+    }
+}
+
 /// Integer weights: --weights, --group-size, and the relative RMS error that
 /// rounding may make in the logits of a random model. What it makes in a
 /// trained one is checked on the real models.

@@ -61,11 +61,14 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
   };
   if (report.usesIntegers)
     json["group_size"] = options.groupSize;
-  if (report.verify)
+  if (report.verify) {
     json["verify"] = {{"layers", report.verify->layers},
                       {"logits", report.verify->logits},
                       {"encoding", report.verify->encoding},
                       {"same_greedy", report.verify->sameGreedy}};
+    if (report.verify->sameExperts)
+      json["verify"]["same_experts"] = *report.verify->sameExperts;
+  }
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
          "\n";
 }

@@ -66,7 +66,7 @@ func.func @rotary(%a: tensor<?x256xf32>, %q: tensor<?x512xf32>, %t: tensor<?x32x
 
 func.func @groups(%l: tensor<?x128xf32>) {
   // expected-error@+1 {{expected groups of at least two that divide the 8 experts, found 8}}
-  %i, %w = kernel.moe_route %l experts 8 shared 0 top_k 2 groups 8 top_groups 2 scale 1.0 : tensor<?x128xf32> -> tensor<?x16xi32>, tensor<?x16xf32>
+  %w, %i = kernel.moe_route %l experts 8 shared 0 top_k 2 groups 8 top_groups 2 scale 1.0 : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
   return
 }
 
@@ -74,7 +74,7 @@ func.func @groups(%l: tensor<?x128xf32>) {
 
 func.func @top_k(%l: tensor<?x128xf32>) {
   // expected-error@+1 {{expected top_k of the experts of top_groups groups, found 3 and 1}}
-  %i, %w = kernel.moe_route %l experts 8 shared 0 top_k 3 groups 4 top_groups 1 scale 1.0 : tensor<?x128xf32> -> tensor<?x16xi32>, tensor<?x16xf32>
+  %w, %i = kernel.moe_route %l experts 8 shared 0 top_k 3 groups 4 top_groups 1 scale 1.0 : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
   return
 }
 

@@ -25,8 +25,8 @@ func.func @latent(%x: tensor<?x256xf32>, %q: tensor<?x640xf32>, %k: tensor<256x1
 func.func @experts(%x: tensor<?x128xf32>, %logits: tensor<?x128xf32>, %bias: tensor<8xf32>, %r: tensor<?x128xf32>,
                    %up: tensor<576x128xf32, #encoding.packed<bf16>>, %down: tensor<1152x20xf32, #encoding.packed<bf16>>) -> tensor<?x128xf32> {
   // CHECK: kernel.moe_route %{{.*}} bias %{{.*}} : tensor<8xf32> experts 8 shared 1 top_k 2 groups 4 top_groups 2 normalize scale 2.500000e+00
-  %ids, %w = kernel.moe_route %logits bias %bias : tensor<8xf32> experts 8 shared 1 top_k 2 groups 4 top_groups 2 normalize scale 2.5
-      : tensor<?x128xf32> -> tensor<?x16xi32>, tensor<?x16xf32>
+  %w, %ids = kernel.moe_route %logits bias %bias : tensor<8xf32> experts 8 shared 1 top_k 2 groups 4 top_groups 2 normalize scale 2.5
+      : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
   // CHECK: kernel.moe_group %{{.*}} : (tensor<?x16xi32>) -> !kernel.expert_lists<9, 3>
   %lists = kernel.moe_group %ids : (tensor<?x16xi32>) -> !kernel.expert_lists<9, 3>
   // CHECK: kernel.moe_up %{{.*}} result_slot 128
