@@ -15,6 +15,8 @@ namespace retort {
 namespace {
 
 constexpr uint64_t kDefaultContext = 4096;
+/// Of a GPU's tensor peak, at most.
+constexpr double kGpuArithmetic = 0.5;
 
 // From the makers' data sheets: memory channels times their rate, cores times
 // base clock times f32 operations per cycle, dense 16-bit tensor peaks.
@@ -105,12 +107,13 @@ Result<ModelCost> costOfModel(const CompileOptions &options, uint64_t context,
 
 Efficiency efficiencyOf(const std::string &encoding) {
   if (encoding == "int4")
-    return {0.70, 0.50};
+    return {0.58, 0.71};
   if (encoding == "int8")
-    return {0.80, 0.50};
+    return {0.77, 0.70};
+  // Attention, norms and the like.
   if (encoding.empty())
     return {0.50, 0.30};
-  return {0.90, 0.60};
+  return {0.84, 0.71};
 }
 
 double stepSeconds(const std::map<std::string, StepWork> &work,
@@ -118,6 +121,9 @@ double stepSeconds(const std::map<std::string, StepWork> &work,
   double seconds = 0;
   for (const auto &[encoding, part] : work) {
     Efficiency share = efficiencyOf(encoding);
+    // CPUs may do more with integer dot products than their f32 peak says.
+    if (machine.isGpu)
+      share.arithmetic = std::min(share.arithmetic, kGpuArithmetic);
     seconds +=
         std::max(part.bytes / (machine.gbps * 1e9 * share.bandwidth),
                  part.flops / (machine.tflops * 1e12 * share.arithmetic));

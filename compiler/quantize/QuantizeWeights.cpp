@@ -54,7 +54,7 @@ struct QuantizeWeightsPass
     if (groupSize != 32 && groupSize != 64 && groupSize != 128)
       return getOperation().emitError(
                  "expected a group size of 32, 64 or 128, found ")
-             << groupSize;
+             << groupSize.getValue();
     return success();
   }
 

@@ -87,6 +87,7 @@ model.weight @w7 : tensor<16x32xbf16>
 model.weight @w8 : tensor<32x16xbf16>
 model.weight @w9 : tensor<16x32xbf16>
 model.weight @w10 : tensor<64x32xbf16>
+model.weight @w11 : tensor<64x32xbf16>
 
 func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x64xf32> {
   %x = model.embedding %tokens, @w10 : (tensor<?xi32>) -> tensor<?x32xf32>
@@ -102,6 +103,6 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x64xf32> {
   %e = model.moe %m router @w6 gates [@w7, @w7] ups [@w7, @w7] downs [@w8, @w8] shared [@w9, @w9, @w8] layer 0 top_k 1 groups 1 top_groups 1 scale 1.0 : (tensor<?x32xf32>) -> tensor<?x32xf32>
   %z = model.add %y, %e : tensor<?x32xf32>
   %last = model.rms_norm %z, @w0 eps 1.0e-3 : tensor<?x32xf32>
-  %logits = model.linear %last, @w10 : (tensor<?x32xf32>) -> tensor<?x64xf32>
+  %logits = model.linear %last, @w11 : (tensor<?x32xf32>) -> tensor<?x64xf32>
   return %logits : tensor<?x64xf32>
 }
