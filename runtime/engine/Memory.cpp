@@ -72,6 +72,10 @@ Result<MemoryUse> predictMemory(const abi::Index &index, uint64_t context,
     (buffer->kind() == abi::BufferKind::Cache ? use.caches : use.activations) +=
         bytes;
   }
+  constexpr uint64_t kTextFactor = 11;
+  for (const abi::Section *section : *index.sections())
+    if (section->name()->string_view() == "text/tokenizer.json")
+      use.text = section->raw_size() * kTextFactor;
   uint64_t scratch = 0;
   for (const abi::Kernel *kernel : *index.program()->kernels())
     scratch = std::max(scratch, kernel->scratch_bytes());

@@ -215,6 +215,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
                 {"activations", memory.activations},
                 {"caches", memory.caches},
                 {"scratch", memory.scratch},
+                {"text", memory.text},
                 {"total", memory.total()}}},
               {"self_test", index.self_test() != nullptr},
               {"properties", Json::object()}};
@@ -291,11 +292,11 @@ void printSummary(const Json &d, Printer &out) {
              bytesOf(s["size"]).c_str());
   const Json &use = d["memory"];
   out.line("memory    %s at a context of %llu: weights %s, caches %s, "
-           "activations %s, scratch %s",
+           "activations %s, scratch %s, tokenizer %s",
            bytesOf(use["total"]).c_str(), numberOf(use["context"]),
            bytesOf(use["weights"]).c_str(), bytesOf(use["caches"]).c_str(),
-           bytesOf(use["activations"]).c_str(),
-           bytesOf(use["scratch"]).c_str());
+           bytesOf(use["activations"]).c_str(), bytesOf(use["scratch"]).c_str(),
+           bytesOf(use["text"]).c_str());
   out.line("self test %s", d["self_test"].get<bool>() ? "stored" : "none");
   for (const auto &[key, value] : d["properties"].items())
     out.line("property  %s = %s", key.c_str(), stringOf(value));
