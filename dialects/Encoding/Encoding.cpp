@@ -48,9 +48,10 @@ Attribute PackedAttr::parse(AsmParser &parser, Type) {
     text += "<" + std::to_string(group) + (zeroPoints ? ", zero_points>" : ">");
   auto encoding = PackedEncoding::parse(text);
   if (!encoding) {
-    parser.emitError(loc, "expected f32, f16, bf16, fp8, int8 or int4 with a group "
-                          "size of 32, 64 or 128 for integers and zero points "
-                          "for int4 alone, found ")
+    parser.emitError(loc,
+                     "expected f32, f16, bf16, fp8, int8 or int4 with a group "
+                     "size of 32, 64 or 128 for integers and zero points "
+                     "for int4 alone, found ")
         << text;
     return {};
   }

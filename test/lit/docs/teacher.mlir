@@ -69,7 +69,7 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // CHECK-NEXT: %22 = kernel.load_weight @packed.layers.0.experts.down : tensor<512x64xf32, #encoding.packed<bf16>>
 // CHECK-NEXT: %23 = kernel.load_weight @packed.bias : tensor<4xf32>
 // CHECK-NEXT: %24 = kernel.linear %19, %20 {kernel.label = "linear router", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<32x128xf32, #encoding.packed<f32>>) -> tensor<?x128xf32>
-// CHECK-NEXT: %ids, %weights = kernel.moe_route %24 bias %23 : tensor<4xf32> experts 4 shared 0 top_k 2 groups 2 top_groups 1 normalize scale 2.500000e+00 {kernel.label = "moe_route", kernel.layer = 0 : i64} : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
+// CHECK-NEXT: %weights, %ids = kernel.moe_route %24 bias %23 : tensor<4xf32> experts 4 shared 0 top_k 2 groups 2 top_groups 1 normalize scale 2.500000e+00 {kernel.label = "moe_route", kernel.layer = 0 : i64} : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
 // CHECK-NEXT: %25 = kernel.moe_group %ids {kernel.label = "moe_group", kernel.layer = 0 : i64} : (tensor<?x16xi32>) -> !kernel.expert_lists<4, 2>
 // CHECK-NEXT: %26 = kernel.moe_up %19, %21, %ids, %25 result_slot 128 {kernel.label = "moe_up", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<bf16>>, tensor<?x16xi32>, !kernel.expert_lists<4, 2>) -> tensor<?x256xf32>
 // CHECK-NEXT: %27 = kernel.moe_down %26, %22, %ids, %weights, %25 residual %17 x_slot 128 {kernel.label = "moe_down", kernel.layer = 0 : i64} : (tensor<?x256xf32>, tensor<512x64xf32, #encoding.packed<bf16>>, tensor<?x16xi32>, tensor<?x16xf32>, !kernel.expert_lists<4, 2>, tensor<?x128xf32>) -> tensor<?x128xf32>

@@ -43,8 +43,8 @@ TEST_P(EmbedKernels, GivesRowsOfTheMatrix) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Encodings, EmbedKernels,
-                         testing::Values("f32", "f16", "bf16", "fp8", "int8<32>",
-                                         "int8<128>", "int4<32>", "int4<128>",
-                                         "int4<64, zero_points>"));
+                         testing::Values("f32", "f16", "bf16", "fp8",
+                                         "int8<32>", "int8<128>", "int4<32>",
+                                         "int4<128>", "int4<64, zero_points>"));
 
 } // namespace
