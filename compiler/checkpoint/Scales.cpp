@@ -9,14 +9,13 @@
 
 #include "compiler/checkpoint/Json.h"
 #include "runtime/support/CheckedMath.h"
+#include "runtime/support/Threads.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cmath>
 #include <fcntl.h>
-#include <system_error>
-#include <thread>
 #include <unistd.h>
 
 namespace retort::checkpoint {
@@ -177,16 +176,7 @@ Status checkScales(const std::vector<TensorView> &tensors) {
     for (size_t i; (i = next.fetch_add(1)) < files.size();)
       results[i] = checkFile(files[i]);
   };
-  std::vector<std::thread> threads;
-  try {
-    for (size_t i = 1; i < std::min(kMaxThreads, files.size()); ++i)
-      threads.emplace_back(work);
-  } catch (const std::system_error &) {
-    // The threads that could be had do the work.
-  }
-  work();
-  for (std::thread &thread : threads)
-    thread.join();
+  runOnThreads(std::min(kMaxThreads, files.size()), work);
   for (Status &result : results)
     RETORT_RETURN_IF_ERROR(std::move(result));
   return Status::ok();

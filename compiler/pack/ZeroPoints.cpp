@@ -9,11 +9,12 @@
 
 #include "compiler/pack/Quantizer.h"
 #include "compiler/pack/SpecReader.h"
+#include "runtime/support/Threads.h"
 
 #include <algorithm>
 #include <atomic>
 #include <mutex>
-#include <system_error>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -68,7 +69,7 @@ Result<bool> zeroPointsPay(const SpecReader &reader, std::vector<float> &rows) {
 } // namespace
 
 Status chooseZeroPoints(std::span<WeightSpec> specs,
-                        const checkpoint::Checkpoint &checkpoint) {
+                        const checkpoint::Checkpoint &checkpoint, int threads) {
   std::atomic<size_t> next{0};
   std::mutex mutex;
   Status failure;
@@ -85,7 +86,13 @@ Status chooseZeroPoints(std::span<WeightSpec> specs,
       return Status::ok();
     };
     for (size_t i; (i = next.fetch_add(1)) < specs.size();) {
-      Status status = choose(specs[i]);
+      Status status;
+      try {
+        status = choose(specs[i]);
+      } catch (const std::bad_alloc &) {
+        status =
+            Status::error(Code::OutOfMemory, "no memory to choose zero points");
+      }
       if (status.isOk())
         continue;
       std::lock_guard lock(mutex);
@@ -94,16 +101,10 @@ Status chooseZeroPoints(std::span<WeightSpec> specs,
       next = specs.size();
     }
   };
-  std::vector<std::thread> threads;
-  try {
-    for (unsigned i = 1; i < std::thread::hardware_concurrency(); ++i)
-      threads.emplace_back(work);
-  } catch (const std::system_error &) {
-    // The threads that could be had do the work.
-  }
-  work();
-  for (std::thread &thread : threads)
-    thread.join();
+  size_t count = threads > 0
+                     ? static_cast<size_t>(threads)
+                     : std::max(1u, std::thread::hardware_concurrency());
+  runOnThreads(std::min(count, specs.size()), work);
   return failure;
 }
 

@@ -22,9 +22,10 @@ inline constexpr double kZeroPointGain = 0.08;
 /// Sets `encoding.zeroPoints` of each int4 matrix to whether zero points lower
 /// the RMS error of a sample of its groups by more than kZeroPointGain. The
 /// sample depends on the spec alone. Weights that can't be encoded are skipped
-/// here; the packer reports them.
+/// here; the packer reports them. `threads` as in PackOptions.
 Status chooseZeroPoints(std::span<WeightSpec> specs,
-                        const checkpoint::Checkpoint &checkpoint);
+                        const checkpoint::Checkpoint &checkpoint,
+                        int threads = 0);
 
 } // namespace retort
 

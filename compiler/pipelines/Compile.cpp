@@ -306,7 +306,7 @@ Status Compiler::markZeroPoints() {
     specs.push_back(std::move(spec));
     ops.push_back(op);
   }
-  RETORT_RETURN_IF_ERROR(chooseZeroPoints(specs, *source));
+  RETORT_RETURN_IF_ERROR(chooseZeroPoints(specs, *source, options.threads));
   for (auto [spec, op] : llvm::zip(specs, ops))
     if (spec.encoding.zeroPoints)
       op->setAttr(kZeroPointsAttr, UnitAttr::get(&context));

@@ -18,7 +18,7 @@ constexpr uint64_t kDefaultContext = 4096;
 /// Of a GPU's tensor peak, at most.
 constexpr double kGpuArithmetic = 0.5;
 
-// From the makers' data sheets: memory channels times their rate, cores times
+// Nominal figures, not measured: memory channels times their rate, cores times
 // base clock times f32 operations per cycle, dense 16-bit tensor peaks.
 const MachineSpec kPresets[] = {
     {"Raspberry Pi 5", 17.1, 0.15, 8, false},

@@ -14,12 +14,11 @@
 #define RETORT_COMPILER_REFERENCE_MODEL_H
 
 #include "compiler/reference/Reference.h"
+#include "runtime/support/Threads.h"
 
 #include <algorithm>
 #include <mutex>
 #include <new>
-#include <system_error>
-#include <thread>
 
 namespace retort::reference {
 
@@ -164,17 +163,8 @@ Status Model::parallel(int64_t total, int64_t piece, Body body) const {
     }
   };
   int64_t pieces = (total + piece - 1) / piece;
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<size_t>(numThreads));
-  try {
-    for (int i = 1; i < std::min<int64_t>(numThreads, pieces); ++i)
-      threads.emplace_back(work);
-  } catch (const std::system_error &) {
-    // The threads that could be had do the work.
-  }
-  work();
-  for (std::thread &thread : threads)
-    thread.join();
+  runOnThreads(static_cast<size_t>(std::min<int64_t>(numThreads, pieces)),
+               work);
   return failure;
 }
 

@@ -11,6 +11,7 @@
 #include "compiler/synth/SynthConfig.h"
 #include "runtime/support/CheckedMath.h"
 #include "runtime/support/SafetensorsWriter.h"
+#include "runtime/support/Threads.h"
 
 #include <nlohmann/json.hpp>
 
@@ -130,17 +131,7 @@ public:
                     ? options.threads
                     : static_cast<int>(
                           std::max(1u, std::thread::hardware_concurrency()));
-    std::vector<std::thread> threads;
-    threads.reserve(static_cast<size_t>(count));
-    try {
-      for (int i = 1; i < count; ++i)
-        threads.emplace_back([this] { work(); });
-    } catch (const std::system_error &) {
-      // The threads that could be had do the work.
-    }
-    work();
-    for (std::thread &thread : threads)
-      thread.join();
+    runOnThreads(static_cast<size_t>(count), [this] { work(); });
     RETORT_RETURN_IF_ERROR(std::move(failure));
     if (writer) {
       RETORT_RETURN_IF_ERROR(writer->commit());

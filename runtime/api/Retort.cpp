@@ -12,9 +12,6 @@
 #include "runtime/engine/SelfTest.h"
 
 #include <algorithm>
-#ifdef __GLIBC__
-#include <malloc.h>
-#endif
 #include <cstring>
 #include <mutex>
 #include <new>
@@ -125,10 +122,6 @@ Status makeModel(Result<std::shared_ptr<const Artifact>> artifact,
   RETORT_ASSIGN_OR_RETURN(state->defaults, generationDefaults(**artifact));
   for (int32_t id : state->text.endTokens())
     state->defaults.endTokens.push_back(id);
-#ifdef __GLIBC__
-  // Reading the tokenizer took several times what it keeps.
-  malloc_trim(0);
-#endif
   RETORT_ASSIGN_OR_RETURN(
       state->model,
       Model::load(*artifact, options.target ? options.target : ""));
