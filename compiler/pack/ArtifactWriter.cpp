@@ -7,11 +7,15 @@
 
 #include "compiler/pack/ArtifactWriter.h"
 
+#include "compiler/pack/PackInputs.h"
 #include "runtime/abi/Format.h"
+#include "runtime/loader/Parts.h"
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <new>
 #include <set>
 #include <xxhash.h>
@@ -73,7 +77,7 @@ void describeWeights(ArtifactContents &contents,
 }
 
 /// Copies a mapped file to `offset`, without keeping it resident.
-Status copyFile(const MappedFile &from, OutputFile &to, uint64_t offset) {
+Status copyFile(const MappedFile &from, WritableFile &to, uint64_t offset) {
   std::span<const std::byte> bytes = from.bytes();
   for (size_t at = 0; at < bytes.size(); at += kCopyBytes) {
     size_t size = std::min(kCopyBytes, bytes.size() - at);
@@ -84,27 +88,28 @@ Status copyFile(const MappedFile &from, OutputFile &to, uint64_t offset) {
 }
 
 /// Zeros up to the next page boundary, so that the file ends there.
-Status padToPage(OutputFile &file, uint64_t offset) {
+Status padToPage(WritableFile &file, uint64_t offset) {
   static const std::byte zeros[abi::kPageSize] = {};
   return file.writeAt(offset, asBytes(zeros, roundToPage(offset) - offset));
 }
 
-/// The runtime in front of a standalone model. Returns where the artifact
-/// begins.
-Result<uint64_t> writeRuntime(const std::string &path, OutputFile &file) {
+/// The runtime that goes in front of a standalone model.
+Result<MappedFile> openRuntime(const std::string &path) {
   RETORT_ASSIGN_OR_RETURN(MappedFile runtime, MappedFile::open(path));
   constexpr std::string_view kElfMagic = "\x7f"
                                          "ELF";
   if (!runtime.text().starts_with(kElfMagic))
     return Status::error(Code::InvalidData,
                          path + ": expected an ELF executable");
-  uint64_t size = runtime.bytes().size();
-  RETORT_RETURN_IF_ERROR(copyFile(runtime, file, 0));
-  RETORT_RETURN_IF_ERROR(padToPage(file, size));
-  return roundToPage(size);
+  return runtime;
 }
 
-Status writeFooter(OutputFile &file, uint64_t artifactOffset,
+Status writeRuntime(const MappedFile &runtime, WritableFile &file) {
+  RETORT_RETURN_IF_ERROR(copyFile(runtime, file, 0));
+  return padToPage(file, runtime.bytes().size());
+}
+
+Status writeFooter(WritableFile &file, uint64_t artifactOffset,
                    uint64_t artifactSize) {
   abi::StandaloneFooter footer{artifactOffset, artifactSize, {}};
   std::memcpy(footer.magic, abi::kFooterMagic, sizeof(footer.magic));
@@ -112,35 +117,77 @@ Status writeFooter(OutputFile &file, uint64_t artifactOffset,
                       asBytes(&footer, sizeof(footer)));
 }
 
+/// A file's name without folder and ".retort".
+std::string stemOf(const std::string &path) {
+  constexpr std::string_view kSuffix = ".retort";
+  std::string stem = path.substr(path.rfind('/') + 1);
+  if (stem.size() > kSuffix.size() && stem.ends_with(kSuffix))
+    stem.resize(stem.size() - kSuffix.size());
+  return stem;
+}
+
+/// How weights are cut into parts of at most `partBytes` with their headers.
+Result<std::vector<WeightPiece>>
+cutParts(const std::string &path, uint64_t weightBytes, uint64_t partBytes) {
+  constexpr uint64_t kUnit = abi::kPartAlignment;
+  uint64_t least =
+      kUnit + std::max(kUnit, roundUp(ceilDiv(weightBytes, abi::kMaxParts),
+                                      kUnit));
+  if (partBytes < least)
+    return Status::error(Code::InvalidArgument,
+                         "--split: expected at least " + std::to_string(least) +
+                             " bytes, for at most " +
+                             std::to_string(abi::kMaxParts) +
+                             " parts, found " + std::to_string(partBytes));
+  uint64_t most = partBytes / kUnit * kUnit - kUnit;
+  uint64_t count = ceilDiv(weightBytes, most);
+  std::string stem = stemOf(path);
+  std::vector<WeightPiece> pieces;
+  for (uint64_t i = 0; i < count; ++i) {
+    char number[48];
+    std::snprintf(number, sizeof number, "-%05llu-of-%05llu",
+                  static_cast<unsigned long long>(i + 1),
+                  static_cast<unsigned long long>(count));
+    std::string name = stem + number + std::string(kPartSuffix);
+    if (!isPartName(name))
+      return Status::error(Code::InvalidArgument,
+                           path + ": parts can't have this name with a number "
+                                  "behind it");
+    pieces.push_back({name, kUnit, std::min(most, weightBytes - i * most)});
+  }
+  return pieces;
+}
+
+/// What the weights of a split artifact are, so that parts of another are
+/// noticed.
+uint64_t hashWeights(const abi::ProgramT &program) {
+  std::vector<uint64_t> fields;
+  for (const auto &weight : program.weights)
+    for (uint64_t field :
+         {uint64_t(XXH3_64bits(weight->name.data(), weight->name.size())),
+          weight->offset, weight->stored_size, weight->hash})
+      fields.push_back(field);
+  return XXH3_64bits(fields.data(), fields.size() * sizeof(uint64_t));
+}
+
 /// Writes an artifact at `base` of a file, section after section.
 class Writer {
 public:
-  Writer(ArtifactContents &contents, OutputFile &file, uint64_t base)
-      : contents(contents), index(contents.index), file(file), base(base) {}
+  Writer(ArtifactContents &contents, uint64_t base)
+      : contents(contents), index(contents.index), base(base) {}
 
+  /// Gives everything its place.
+  Result<OutputPlan> layOut(const checkpoint::Checkpoint &checkpoint,
+                            const std::string &path);
+  /// Follows the plan.
   Result<ArtifactSizes> write(const checkpoint::Checkpoint &checkpoint,
-                              const PackOptions &options) {
-    RETORT_RETURN_IF_ERROR(checkContents());
-    index.sections.clear();
-    for (const CodeSection &code : contents.codes) {
-      sizes.code += code.bytes.size();
-      RETORT_RETURN_IF_ERROR(writeSection(code.name, abi::SectionKind::Code,
-                                          code.bytes, code.bytes.size()));
-    }
-    for (const TextSection &text : contents.texts) {
-      RETORT_ASSIGN_OR_RETURN(std::vector<std::byte> stored, compress(text));
-      sizes.texts += stored.size();
-      RETORT_RETURN_IF_ERROR(
-          writeSection(text.name, text.kind, stored, text.text.size()));
-    }
-    RETORT_RETURN_IF_ERROR(writeWeights(checkpoint, options));
-    indexOffset = end;
-    return writeIndex();
-  }
-
+                              const PackOptions &options,
+                              PartialOutput &output);
   /// Writes the index and the header that points to it; may be called again
   /// when the index has grown.
-  Result<ArtifactSizes> writeIndex();
+  Result<ArtifactSizes> writeIndex(WritableFile &file);
+
+  uint64_t artifactBytes = 0; ///< of the file, without what is in front
 
 private:
   Status checkContents() {
@@ -183,42 +230,120 @@ private:
     return *index.sections.back();
   }
 
-  Status writeSection(const std::string &name, abi::SectionKind kind,
-                      std::span<const std::byte> bytes, uint64_t rawSize) {
-    abi::SectionT &section = addSection(name, kind, bytes.size(), rawSize);
-    section.hash = XXH3_64bits(bytes.data(), bytes.size());
-    RETORT_RETURN_IF_ERROR(file.writeAt(base + section.offset, bytes));
-    return padToPage(file, base + section.offset + bytes.size());
-  }
-
-  Status writeWeights(const checkpoint::Checkpoint &checkpoint,
-                      const PackOptions &options) {
-    RETORT_ASSIGN_OR_RETURN(sizes.weights,
-                            weightsSectionBytes(contents.weights));
-    index.program->without_weights = contents.withoutWeights;
-    if (contents.withoutWeights) {
-      describeWeights(contents, placeWeights(contents.weights));
-      return Status::ok();
-    }
-    abi::SectionT &section = addSection("weights", abi::SectionKind::Weights,
-                                        sizes.weights, sizes.weights);
-    RETORT_ASSIGN_OR_RETURN(std::vector<PackedWeight> packed,
-                            packWeights(contents.weights, checkpoint, file,
-                                        base + section.offset, options));
-    describeWeights(contents, packed);
-    return padToPage(file, base + section.offset + section.size);
-  }
+  Status writeParts(PartialOutput &output);
 
   ArtifactContents &contents;
   abi::IndexT &index;
-  OutputFile &file;
   uint64_t base;
+  std::vector<std::vector<std::byte>> storedTexts; ///< compressed
+  std::vector<WeightPiece> pieces;
   uint64_t end = abi::kPageSize; ///< of what is laid out, from `base`
-  uint64_t indexOffset = 0;
   ArtifactSizes sizes;
 };
 
-Result<ArtifactSizes> Writer::writeIndex() {
+Result<OutputPlan> Writer::layOut(const checkpoint::Checkpoint &checkpoint,
+                                  const std::string &path) {
+  RETORT_RETURN_IF_ERROR(checkContents());
+  index.sections.clear();
+  index.parts.clear();
+  index.weights_id = 0;
+  for (const CodeSection &code : contents.codes) {
+    sizes.code += code.bytes.size();
+    addSection(code.name, abi::SectionKind::Code, code.bytes.size(),
+               code.bytes.size())
+        .hash = XXH3_64bits(code.bytes.data(), code.bytes.size());
+  }
+  for (const TextSection &text : contents.texts) {
+    RETORT_ASSIGN_OR_RETURN(std::vector<std::byte> stored, compress(text));
+    sizes.texts += stored.size();
+    addSection(text.name, text.kind, stored.size(), text.text.size()).hash =
+        XXH3_64bits(stored.data(), stored.size());
+    storedTexts.push_back(std::move(stored));
+  }
+  RETORT_ASSIGN_OR_RETURN(sizes.weights, weightsSectionBytes(contents.weights));
+  index.program->without_weights = contents.withoutWeights;
+  OutputPlan plan;
+  if (contents.withoutWeights)
+    return plan;
+  plan.placed = placeWeights(contents.weights);
+  RETORT_ASSIGN_OR_RETURN(plan.inputs,
+                          packInputs(contents.weights, checkpoint));
+  plan.inputs.push_back({"Retort's version", index.producer});
+  for (const auto &property : index.properties) {
+    std::string flag = "--" + property->key;
+    std::replace(flag.begin(), flag.end(), '_', '-');
+    plan.inputs.push_back({std::move(flag), property->value});
+  }
+  plan.inputs.push_back({"--split", std::to_string(contents.partBytes)});
+  if (contents.partBytes != 0) {
+    RETORT_ASSIGN_OR_RETURN(plan.pieces,
+                            cutParts(path, sizes.weights, contents.partBytes));
+    sizes.parts = plan.pieces.size();
+  } else {
+    uint64_t offset = addSection("weights", abi::SectionKind::Weights,
+                                 sizes.weights, sizes.weights)
+                          .offset;
+    plan.pieces = {{"", base + offset, sizes.weights}};
+    plan.inputs.push_back(
+        {"the code or the texts", std::to_string(base + offset)});
+  }
+  pieces = plan.pieces;
+  return plan;
+}
+
+Result<ArtifactSizes> Writer::write(const checkpoint::Checkpoint &checkpoint,
+                                    const PackOptions &options,
+                                    PartialOutput &output) {
+  WritableFile &file = output.main();
+  for (size_t i = 0; i < contents.codes.size() + storedTexts.size(); ++i) {
+    const std::vector<std::byte> &bytes =
+        i < contents.codes.size() ? contents.codes[i].bytes
+                                  : storedTexts[i - contents.codes.size()];
+    uint64_t offset = base + index.sections[i]->offset;
+    RETORT_RETURN_IF_ERROR(file.writeAt(offset, bytes));
+    RETORT_RETURN_IF_ERROR(padToPage(file, offset + bytes.size()));
+  }
+  if (contents.withoutWeights) {
+    describeWeights(contents, placeWeights(contents.weights));
+    return writeIndex(file);
+  }
+  RETORT_ASSIGN_OR_RETURN(
+      std::vector<PackedWeight> packed,
+      packWeights(contents.weights, checkpoint, output, options));
+  describeWeights(contents, packed);
+  if (contents.partBytes != 0)
+    RETORT_RETURN_IF_ERROR(writeParts(output));
+  else
+    RETORT_RETURN_IF_ERROR(
+        padToPage(file, pieces[0].fileOffset + sizes.weights));
+  return writeIndex(file);
+}
+
+Status Writer::writeParts(PartialOutput &output) {
+  index.weights_id = hashWeights(*index.program);
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    auto part = std::make_unique<abi::PartT>();
+    part->name = pieces[i].part;
+    part->size = pieces[i].size;
+    index.parts.push_back(std::move(part));
+    abi::PartHeader header{};
+    std::memcpy(header.magic, abi::kPartMagic, sizeof(header.magic));
+    header.version = abi::kPartVersion;
+    header.headerSize = abi::kPartAlignment;
+    header.weightsId = index.weights_id;
+    header.number = static_cast<uint32_t>(i + 1);
+    header.count = static_cast<uint32_t>(pieces.size());
+    header.size = pieces[i].size;
+    header.headerHash =
+        XXH3_64bits(&header, offsetof(abi::PartHeader, headerHash));
+    std::vector<std::byte> front(abi::kPartAlignment);
+    std::memcpy(front.data(), &header, sizeof(header));
+    RETORT_RETURN_IF_ERROR(output.writePartFront(i, front));
+  }
+  return Status::ok();
+}
+
+Result<ArtifactSizes> Writer::writeIndex(WritableFile &file) {
   flatbuffers::FlatBufferBuilder builder;
   abi::FinishIndexBuffer(builder, abi::Index::Pack(builder, &index));
   auto bytes = asBytes(builder.GetBufferPointer(), builder.GetSize());
@@ -227,10 +352,10 @@ Result<ArtifactSizes> Writer::writeIndex() {
   std::memcpy(header.magic, abi::kMagic, sizeof(header.magic));
   header.version = abi::kFormatVersion;
   header.headerSize = abi::kPageSize;
-  header.indexOffset = indexOffset;
+  header.indexOffset = end;
   header.indexSize = bytes.size();
   header.indexHash = XXH3_64bits(bytes.data(), bytes.size());
-  header.fileSize = roundToPage(indexOffset + bytes.size());
+  header.fileSize = roundToPage(end + bytes.size());
   header.headerHash =
       XXH3_64bits(&header, offsetof(abi::FileHeader, headerHash));
 
@@ -240,6 +365,9 @@ Result<ArtifactSizes> Writer::writeIndex() {
   RETORT_RETURN_IF_ERROR(file.writeAt(base, asBytes(&header, sizeof(header))));
   RETORT_RETURN_IF_ERROR(padToPage(file, base + sizeof(header)));
   sizes.file = header.fileSize;
+  for (const auto &part : index.parts)
+    sizes.file += abi::kPartAlignment + part->size;
+  artifactBytes = header.fileSize;
   return sizes;
 }
 
@@ -265,39 +393,103 @@ Status checkArtifact(const MappedFile &artifact, const std::string &path) {
   return Status::ok();
 }
 
+/// The files of an older artifact of this name that aren't parts of the new one.
+std::vector<std::string> leftoverParts(const std::string &path,
+                                       const abi::IndexT &index) {
+  namespace fs = std::filesystem;
+  std::set<std::string> own;
+  for (const auto &part : index.parts)
+    own.insert(part->name);
+  std::string folder = path.substr(0, path.rfind('/') + 1);
+  std::string stem = stemOf(path) + "-";
+  std::vector<std::string> found;
+  std::error_code error;
+  for (fs::directory_iterator it(folder.empty() ? "." : folder, error), end;
+       !error && it != end; it.increment(error)) {
+    std::string name = it->path().filename().string();
+    constexpr std::string_view kPattern = "00000-of-00000";
+    std::string_view rest = name;
+    if (!name.starts_with(stem) || !name.ends_with(kPartSuffix) ||
+        own.contains(name))
+      continue;
+    rest.remove_prefix(stem.size());
+    rest.remove_suffix(kPartSuffix.size());
+    if (rest.size() == kPattern.size() && rest.substr(5, 4) == "-of-")
+      found.push_back(folder + name);
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+Result<ArtifactSizes> writeTo(PartialOutput &output, ArtifactContents &contents,
+                              const checkpoint::Checkpoint &checkpoint,
+                              const std::string &path,
+                              const WriteOptions &options) {
+  const std::atomic<bool> *cancel = options.pack.cancel;
+  bool isStandalone = !contents.standaloneRuntime.empty();
+  MappedFile runtime;
+  if (isStandalone) {
+    RETORT_ASSIGN_OR_RETURN(runtime, openRuntime(contents.standaloneRuntime));
+  }
+  uint64_t base = roundToPage(runtime.bytes().size());
+  Writer writer(contents, base);
+  RETORT_ASSIGN_OR_RETURN(OutputPlan plan, writer.layOut(checkpoint, path));
+  ResumeOptions resume = options.resume;
+  resume.cancel = cancel;
+  RETORT_RETURN_IF_ERROR(output.begin(std::move(plan), resume));
+  WritableFile &file = output.main();
+  if (isStandalone)
+    RETORT_RETURN_IF_ERROR(writeRuntime(runtime, file));
+  RETORT_ASSIGN_OR_RETURN(ArtifactSizes sizes,
+                          writer.write(checkpoint, options.pack, output));
+  auto footer = [&] {
+    return isStandalone ? writeFooter(file, base, writer.artifactBytes)
+                        : Status::ok();
+  };
+  RETORT_RETURN_IF_ERROR(footer());
+  if (contents.examine) {
+    RETORT_ASSIGN_OR_RETURN(
+        bool changed, contents.examine(output.mainPath(), contents.index));
+    if (changed) {
+      RETORT_ASSIGN_OR_RETURN(sizes, writer.writeIndex(file));
+      RETORT_RETURN_IF_ERROR(footer());
+    }
+  }
+  if (isStandalone)
+    sizes.file += base + sizeof(abi::StandaloneFooter);
+  if (cancel && cancel->load())
+    return Status::error(Code::Cancelled, "writing was cancelled");
+  RETORT_RETURN_IF_ERROR(output.commit(isStandalone));
+  std::vector<std::string> left = leftoverParts(path, contents.index);
+  if (!left.empty() && resume.note)
+    resume.note(left[0] +
+                (left.size() > 1
+                     ? " and " + std::to_string(left.size() - 1) + " more"
+                     : std::string()) +
+                " belong to an older artifact of this name");
+  return sizes;
+}
+
 } // namespace
 
 Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
                                     const checkpoint::Checkpoint &checkpoint,
                                     const std::string &path,
-                                    const PackOptions &options) {
+                                    const WriteOptions &options) {
   try {
-    RETORT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(path));
-    bool isStandalone = !contents.standaloneRuntime.empty();
-    uint64_t base = 0;
-    if (isStandalone) {
-      RETORT_ASSIGN_OR_RETURN(base,
-                              writeRuntime(contents.standaloneRuntime, file));
-    }
-    Writer writer(contents, file, base);
-    RETORT_ASSIGN_OR_RETURN(ArtifactSizes sizes,
-                            writer.write(checkpoint, options));
-    if (isStandalone)
-      RETORT_RETURN_IF_ERROR(writeFooter(file, base, sizes.file));
-    if (contents.examine) {
-      RETORT_ASSIGN_OR_RETURN(
-          bool changed, contents.examine(file.temporaryPath(), contents.index));
-      if (changed) {
-        RETORT_ASSIGN_OR_RETURN(sizes, writer.writeIndex());
-        if (isStandalone)
-          RETORT_RETURN_IF_ERROR(writeFooter(file, base, sizes.file));
-      }
-    }
-    if (isStandalone)
-      sizes.file += base + sizeof(abi::StandaloneFooter);
-    if (options.cancel && options.cancel->load())
-      return Status::error(Code::Cancelled, "writing was cancelled");
-    RETORT_RETURN_IF_ERROR(file.commit(isStandalone));
+    RETORT_ASSIGN_OR_RETURN(std::unique_ptr<PartialOutput> output,
+                            PartialOutput::open(path));
+    auto sizes = writeTo(*output, contents, checkpoint, path, options);
+    if (sizes)
+      return sizes;
+    // The same input would fail again.
+    Code code = sizes.status().code();
+    if (code == Code::InvalidData || code == Code::InvalidArgument ||
+        code == Code::NotFound || code == Code::Unsupported)
+      output->discard();
+    else if (output->holdsFinished() && options.resume.note)
+      options.resume.note(output->describe() +
+                          ": the same command goes on from there");
     return sizes;
   } catch (const std::bad_alloc &) {
     return Status::error(Code::OutOfMemory,
@@ -333,11 +525,14 @@ Status writeStandalone(const std::string &runtimePath,
                        const std::string &outPath) {
   RETORT_ASSIGN_OR_RETURN(MappedFile artifact, MappedFile::open(artifactPath));
   RETORT_RETURN_IF_ERROR(checkArtifact(artifact, artifactPath));
-  RETORT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(outPath));
-  RETORT_ASSIGN_OR_RETURN(uint64_t base, writeRuntime(runtimePath, file));
+  RETORT_ASSIGN_OR_RETURN(MappedFile runtime, openRuntime(runtimePath));
+  RETORT_ASSIGN_OR_RETURN(OutputFile output, OutputFile::create(outPath));
+  WritableFile &file = output.file();
+  uint64_t base = roundToPage(runtime.bytes().size());
+  RETORT_RETURN_IF_ERROR(writeRuntime(runtime, file));
   RETORT_RETURN_IF_ERROR(copyFile(artifact, file, base));
   RETORT_RETURN_IF_ERROR(writeFooter(file, base, artifact.bytes().size()));
-  return file.commit(/*executable=*/true);
+  return output.commit(/*executable=*/true);
 }
 
 } // namespace retort

@@ -6,8 +6,9 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Lays out and writes the file that runtime/abi/Format.h describes: header,
-/// code, texts, weights, index. A failure leaves no file.
+/// Lays out and writes what runtime/abi/Format.h describes: header, code, texts,
+/// weights, index, and maybe parts. A failure leaves no file of the output's
+/// name, but maybe `<output>.partial` (PartialOutput.h).
 ///
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +16,7 @@
 #define RETORT_COMPILER_PACK_ARTIFACTWRITER_H
 
 #include "compiler/pack/Packer.h"
+#include "compiler/pack/PartialOutput.h"
 #include "runtime/abi/artifact_generated.h"
 
 #include <functional>
@@ -52,6 +54,9 @@ struct ArtifactContents {
   /// from it); true says that it did, and the index is written again.
   std::function<Result<bool>(const std::string &path, abi::IndexT &index)>
       examine;
+  /// If not 0, weights go into files of at most so many bytes beside the
+  /// artifact: at least two abi::kPartAlignment. Excludes `standaloneRuntime` and `withoutWeights`.
+  uint64_t partBytes = 0;
   /// If not empty, the runtime executable that is put in front of the artifact,
   /// which makes the output an executable (StandaloneFooter).
   std::string standaloneRuntime;
@@ -59,17 +64,27 @@ struct ArtifactContents {
 
 /// Sizes in bytes, for the user.
 struct ArtifactSizes {
-  uint64_t file = 0;
+  uint64_t file = 0;    ///< with parts
   uint64_t weights = 0; ///< also if they are left out
   uint64_t code = 0;
   uint64_t texts = 0;
+  size_t parts = 0; ///< how many
 };
 
-/// Writes `path`, and fills `contents.index` on the way.
+struct WriteOptions {
+  PackOptions pack;
+  /// Whether to go on with what an interrupted writeArtifact() left, and
+  /// progress and notes of that. `pack.cancel` counts here too.
+  ResumeOptions resume;
+};
+
+/// Writes `path`, and fills `contents.index` on the way. What is interrupted,
+/// or fails for another reason than bad input, goes on where it stopped when it
+/// is called again with the same input.
 Result<ArtifactSizes> writeArtifact(ArtifactContents &contents,
                                     const checkpoint::Checkpoint &checkpoint,
                                     const std::string &path,
-                                    const PackOptions &options);
+                                    const WriteOptions &options);
 
 /// The sizes that an artifact of these contents would have, and its index with
 /// the weights in their places. Nothing is written, no weight is read.

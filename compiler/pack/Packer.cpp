@@ -12,6 +12,7 @@
 #include "runtime/abi/Format.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <condition_variable>
 #include <cstdio>
@@ -99,15 +100,16 @@ struct Footprint {
 
 class PackRun {
 public:
-  PackRun(std::span<const WeightSpec> specs, OutputFile &file,
-          uint64_t sectionOffset, const PackOptions &options)
-      : specs(specs), file(file), sectionOffset(sectionOffset),
-        options(options), packed(specs.size()) {}
+  PackRun(std::span<const WeightSpec> specs, WeightSink &sink,
+          const PackOptions &options)
+      : specs(specs), sink(sink), options(options), packed(specs.size()) {}
 
   Status prepare(const checkpoint::Checkpoint &checkpoint);
   Result<std::vector<PackedWeight>> run();
 
 private:
+  using Clock = std::chrono::steady_clock;
+
   /// A finished unit that waits until those before it are hashed. Literals
   /// have no buffer.
   struct Finished {
@@ -127,14 +129,18 @@ private:
   Status encodeMatrix(const Unit &unit, std::vector<float> &rows,
                       std::byte *out, SquaredError &error);
   void finish(Finished done);
+  Status record(bool everything);
   void fail(const Unit &unit, Status status);
+  Clock::duration recordInterval() const {
+    return std::chrono::duration_cast<Clock::duration>(
+        std::chrono::duration<double>(options.recordSeconds));
+  }
   bool isCancelled() const {
     return options.cancel && options.cancel->load(std::memory_order_relaxed);
   }
 
   std::span<const WeightSpec> specs;
-  OutputFile &file;
-  uint64_t sectionOffset;
+  WeightSink &sink;
   const PackOptions &options;
   std::vector<PackedWeight> packed;
   std::vector<SpecReader> readers; ///< of matrices and vectors
@@ -150,12 +156,17 @@ private:
   std::vector<int> freeBuffers;
   std::map<size_t, Finished> waiting; ///< by unit
   size_t nextToHash = 0;
+  size_t hashedSpecs = 0; ///< how many of `packed` are complete
   std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t *)> hash{
       nullptr, XXH3_freeState};
   SquaredError error; ///< of the spec that is being hashed
   uint64_t doneSource = 0;
   Status failure;
   size_t failedUnit = std::numeric_limits<size_t>::max();
+
+  std::mutex recordMutex; ///< of everything below; taken before `mutex`
+  size_t recordedSpecs = 0;
+  Clock::time_point nextRecord;
 };
 
 Status PackRun::prepare(const checkpoint::Checkpoint &checkpoint) {
@@ -169,6 +180,9 @@ Status PackRun::prepare(const checkpoint::Checkpoint &checkpoint) {
     packed[i].storedSize = roundUp(size, abi::kWeightAlignment);
     offset += packed[i].storedSize;
     readerOf.push_back(readers.size());
+    bool isDone = i < sink.finished().size();
+    if (isDone)
+      packed[i] = sink.finished()[i];
     if (spec.form == WeightForm::Literal)
       continue;
     RETORT_ASSIGN_OR_RETURN(SpecReader reader,
@@ -176,8 +190,10 @@ Status PackRun::prepare(const checkpoint::Checkpoint &checkpoint) {
     bool isMatrix = spec.form == WeightForm::Matrix;
     int64_t rowsPerPiece = isMatrix ? kStripRows : 1;
     int64_t pieces = std::min(piecesOf(spec), piecesPerUnit(spec));
-    totalSource += static_cast<uint64_t>(
+    auto sourceBytes = static_cast<uint64_t>(
         reader.sourceBytes(0, piecesOf(spec) * rowsPerPiece));
+    totalSource += sourceBytes;
+    doneSource += isDone ? sourceBytes : 0;
     footprint.source = std::max(
         footprint.source,
         static_cast<uint64_t>(reader.maxSourceBytes(pieces * rowsPerPiece)));
@@ -220,6 +236,7 @@ Status PackRun::prepare(const checkpoint::Checkpoint &checkpoint) {
   if (!hash)
     return Status::error(Code::OutOfMemory, "no memory for a hash");
   XXH3_64bits_reset(hash.get());
+  next.spec = hashedSpecs = recordedSpecs = sink.finished().size();
   return Status::ok();
 }
 
@@ -319,10 +336,10 @@ Status PackRun::encode(const Job &job, std::vector<float> &rows,
     // Literals of any size are written from where they are.
     size = spec.literal.size();
     RETORT_RETURN_IF_ERROR(
-        file.writeAt(sectionOffset + packed[unit.spec].offset, spec.literal));
+        sink.write(packed[unit.spec].offset, spec.literal));
     out.bytes = spec.literal;
-    return file.writeAt(
-        sectionOffset + packed[unit.spec].offset + size,
+    return sink.write(
+        packed[unit.spec].offset + size,
         std::span(kZeros).first(packed[unit.spec].storedSize - size));
   }
   if (unit.isLast) {
@@ -332,8 +349,7 @@ Status PackRun::encode(const Job &job, std::vector<float> &rows,
     size = padded;
   }
   out.bytes = std::span(buffer).first(size);
-  return file.writeAt(sectionOffset + packed[unit.spec].offset + begin,
-                      out.bytes);
+  return sink.write(packed[unit.spec].offset + begin, out.bytes);
 }
 
 void PackRun::fail(const Unit &unit, Status status) {
@@ -366,6 +382,7 @@ void PackRun::finish(Finished done) {
       weight.relativeError = error.relative();
       XXH3_64bits_reset(hash.get());
       error = {};
+      hashedSpecs = unit.spec + 1;
     }
     if (spec.form != WeightForm::Literal) {
       int64_t rows = spec.form == WeightForm::Matrix ? kStripRows : 1;
@@ -380,6 +397,33 @@ void PackRun::finish(Finished done) {
   }
 }
 
+/// Hands the sink what has been hashed since the last time: if it is due, and
+/// no other thread does so, or in any case with `everything`.
+Status PackRun::record(bool everything) {
+  std::unique_lock recording(recordMutex, std::defer_lock);
+  if (everything)
+    recording.lock();
+  else if (!recording.try_lock())
+    return Status::ok();
+  Clock::time_point start = Clock::now();
+  size_t end;
+  {
+    std::lock_guard lock(mutex);
+    end = hashedSpecs;
+  }
+  if (end == recordedSpecs || (start < nextRecord && !everything))
+    return Status::ok();
+  RETORT_RETURN_IF_ERROR(sink.record(
+      recordedSpecs,
+      std::span(packed).subspan(recordedSpecs, end - recordedSpecs)));
+  recordedSpecs = end;
+  Clock::time_point now = Clock::now();
+  constexpr int kCostFactor = 20;
+  nextRecord = now + std::max<Clock::duration>(recordInterval(),
+                                               kCostFactor * (now - start));
+  return Status::ok();
+}
+
 void PackRun::work(std::vector<float> &rows) {
   Job job;
   while (takeJob(job)) {
@@ -387,8 +431,10 @@ void PackRun::work(std::vector<float> &rows) {
     Status status;
     try {
       status = encode(job, rows, done);
-      if (status.isOk())
+      if (status.isOk()) {
         finish(std::move(done));
+        status = record(/*everything=*/false);
+      }
     } catch (const std::bad_alloc &) {
       status =
           Status::error(Code::OutOfMemory, "no memory to pack the weights");
@@ -399,6 +445,11 @@ void PackRun::work(std::vector<float> &rows) {
 }
 
 Result<std::vector<PackedWeight>> PackRun::run() {
+  Clock::time_point start = Clock::now();
+  nextRecord = start + recordInterval();
+  // Where this run begins, for its rate.
+  if (options.progress && doneSource > 0)
+    options.progress(doneSource, totalSource);
   std::vector<std::thread> threads;
   threads.reserve(numThreads);
   try {
@@ -410,6 +461,12 @@ Result<std::vector<PackedWeight>> PackRun::run() {
   work(rowBuffers[0]);
   for (std::thread &thread : threads)
     thread.join();
+  // What took no time may be done again.
+  if (!failure.isOk() || Clock::now() >= start + recordInterval()) {
+    Status recorded = record(/*everything=*/true);
+    if (failure.isOk())
+      failure = std::move(recorded);
+  }
   if (!failure.isOk())
     return std::move(failure);
   return std::move(packed);
@@ -474,11 +531,11 @@ std::vector<PackedWeight> placeWeights(std::span<const WeightSpec> specs) {
 
 Result<std::vector<PackedWeight>>
 packWeights(std::span<const WeightSpec> specs,
-            const checkpoint::Checkpoint &checkpoint, OutputFile &file,
-            uint64_t sectionOffset, const PackOptions &options) {
+            const checkpoint::Checkpoint &checkpoint, WeightSink &sink,
+            const PackOptions &options) {
   RETORT_RETURN_IF_ERROR(weightsSectionBytes(specs));
   try {
-    PackRun run(specs, file, sectionOffset, options);
+    PackRun run(specs, sink, options);
     RETORT_RETURN_IF_ERROR(run.prepare(checkpoint));
     return run.run();
   } catch (const std::bad_alloc &) {

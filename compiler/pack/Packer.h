@@ -6,8 +6,7 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Streams weight specs from a checkpoint into the weights section of a file:
-/// in parallel, in bounded memory, and with the same bytes whatever the number
+/// Streams weight specs from a checkpoint into the weights section: in parallel, in bounded memory, and with the same bytes whatever the number
 /// of threads and the memory.
 ///
 //===----------------------------------------------------------------------===//
@@ -17,7 +16,6 @@
 
 #include "compiler/checkpoint/Checkpoint.h"
 #include "compiler/pack/WeightSpec.h"
-#include "runtime/support/File.h"
 
 #include <atomic>
 #include <functional>
@@ -36,6 +34,9 @@ struct PackOptions {
   std::function<void(uint64_t done, uint64_t total)> progress;
   /// Packing ends with Code::Cancelled soon after this becomes true.
   const std::atomic<bool> *cancel = nullptr;
+  /// The least time between two calls of WeightSink::record(), in seconds. What
+  /// recording takes makes it longer, so that it costs a few percent at most.
+  double recordSeconds = 0.5;
 };
 
 /// Where a spec went: the fields of abi.Weight that the specs don't say.
@@ -47,6 +48,24 @@ struct PackedWeight {
   float relativeError = 0;
 };
 
+/// Where packWeights() writes.
+class WeightSink {
+public:
+  virtual ~WeightSink() = default;
+  /// Writes at `offset` of the weights section. Thread-safe.
+  virtual Status write(uint64_t offset, std::span<const std::byte> bytes) = 0;
+  /// The weights of the first specs, if they are there already: they are not
+  /// packed again.
+  virtual std::span<const PackedWeight> finished() const { return {}; }
+  /// Called with the weights that have been written since the last call, in
+  /// the order of the specs: the first is number `first`. By one thread at a
+  /// time, while others go on writing.
+  virtual Status record(size_t /*first*/,
+                        std::span<const PackedWeight> /*weights*/) {
+    return Status::ok();
+  }
+};
+
 /// Bytes of the weights section that these specs make. Errors: a total past
 /// 2^62, or a spec with a negative or empty shape.
 Result<uint64_t> weightsSectionBytes(std::span<const WeightSpec> specs);
@@ -55,14 +74,13 @@ Result<uint64_t> weightsSectionBytes(std::span<const WeightSpec> specs);
 /// must have passed weightsSectionBytes().
 std::vector<PackedWeight> placeWeights(std::span<const WeightSpec> specs);
 
-/// Writes the specs in order from `sectionOffset` on. Errors name the tensor,
-/// and row and column of a weight that its encoding can't hold; of several
-/// the first in file order is reported. OutOfMemory names the least maxRam
-/// that would do.
+/// Writes the specs in order. Errors name the tensor, and row and column of a
+/// weight that its encoding can't hold; of several the first in file order is
+/// reported. OutOfMemory names the least maxRam that would do.
 Result<std::vector<PackedWeight>>
 packWeights(std::span<const WeightSpec> specs,
-            const checkpoint::Checkpoint &checkpoint, OutputFile &file,
-            uint64_t sectionOffset, const PackOptions &options);
+            const checkpoint::Checkpoint &checkpoint, WeightSink &sink,
+            const PackOptions &options);
 
 } // namespace retort
 

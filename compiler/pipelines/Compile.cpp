@@ -165,6 +165,11 @@ Status Compiler::checkOptions() {
     return Status::error(Code::InvalidArgument,
                          "an artifact without weights can be neither verified "
                          "nor standalone");
+  if (options.partBytes != 0 &&
+      (options.withoutWeights || !options.standaloneRuntime.empty()))
+    return Status::error(Code::InvalidArgument,
+                         "only an artifact with weights that is not standalone "
+                         "can be split");
   if (options.targets.empty()) {
     const Target *host = hostTarget();
     if (!host)
@@ -448,14 +453,21 @@ Result<bool> Compiler::examine(const std::string &path, abi::IndexT &index) {
 }
 
 Status Compiler::write() {
-  PackOptions pack;
-  pack.threads = options.threads;
-  pack.maxRam = options.maxRam;
-  pack.cancel = options.cancel;
-  if (options.progress)
-    pack.progress = [&](uint64_t done, uint64_t total) {
+  WriteOptions write;
+  write.pack.threads = options.threads;
+  write.pack.maxRam = options.maxRam;
+  write.pack.cancel = options.cancel;
+  write.resume.resume = options.resume;
+  write.resume.note = [&](const std::string &note) { tell(note); };
+  if (options.progress) {
+    write.pack.progress = [&](uint64_t done, uint64_t total) {
       options.progress("packing", done, total);
     };
+    write.resume.progress = [&](uint64_t done, uint64_t total) {
+      options.progress("checking what is there", done, total);
+    };
+  }
+  contents.partBytes = options.partBytes;
   contents.standaloneRuntime = options.standaloneRuntime;
   contents.withoutWeights = options.withoutWeights;
   if (!options.withoutWeights)
@@ -464,8 +476,9 @@ Status Compiler::write() {
     };
   RETORT_ASSIGN_OR_RETURN(
       ArtifactSizes sizes,
-      writeArtifact(contents, *source, options.output, pack));
+      writeArtifact(contents, *source, options.output, write));
   report.fileBytes = sizes.file;
+  report.parts = sizes.parts;
   report.weightBytes = sizes.weights;
   report.codeBytes = sizes.code;
   return Status::ok();

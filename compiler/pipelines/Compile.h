@@ -41,6 +41,12 @@ struct CompileOptions {
   /// the artifact can be inspected, not run. Excludes `verify` and
   /// `standaloneRuntime`.
   bool withoutWeights = false;
+  /// If not 0, weights go into files of at most so many bytes beside `output`.
+  /// Excludes `withoutWeights` and `standaloneRuntime`.
+  uint64_t partBytes = 0;
+  /// Go on with what an interrupted compile has left in `<output>.partial`, if
+  /// it came from the same inputs.
+  bool resume = true;
   /// Stages whose IR is written to `dumpDir` as `<number>-<stage>.mlir`.
   std::vector<std::string> dumpIr;
   std::string dumpDir;
@@ -48,7 +54,8 @@ struct CompileOptions {
   std::string standaloneRuntime;
 
   /// Called with what is being done: a step, and for packing bytes of the
-  /// checkpoint done and in total (0, 0 for other steps).
+  /// checkpoint done and in total, for reading an interrupted compile's weights
+  /// again bytes of those (0, 0 for other steps).
   std::function<void(const std::string &step, uint64_t done, uint64_t total)>
       progress;
   /// Sentences for the user, e.g. that there is no tokenizer.
@@ -68,7 +75,8 @@ struct VerifyReport {
 };
 
 struct CompileReport {
-  uint64_t fileBytes = 0;
+  uint64_t fileBytes = 0; ///< with parts
+  size_t parts = 0;       ///< files beside the artifact's own
   uint64_t weightBytes = 0; ///< with withoutWeights: what they would take
   uint64_t codeBytes = 0;
   uint64_t checkpointBytes = 0;
@@ -96,7 +104,8 @@ struct CompilePlan {
 /// `withoutWeights`. `output` is not used.
 Result<CompilePlan> planCompile(const CompileOptions &options);
 
-/// Compiles. On failure, or when cancelled, `output` is as it was before.
+/// Compiles. On failure, or when cancelled, `output` is as it was before; what
+/// is finished stays in `<output>.partial`, unless the input is bad.
 Result<CompileReport> compileCheckpoint(const CompileOptions &options);
 
 } // namespace retort

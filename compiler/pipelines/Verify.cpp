@@ -49,31 +49,22 @@ int64_t argmax(std::span<const float> row) {
   return std::max_element(row.begin(), row.end()) - row.begin();
 }
 
-/// The bytes of the weights section.
-std::span<const std::byte> weightsSection(const Artifact &artifact) {
-  const auto *sections = artifact.index().sections();
-  for (uint32_t i = 0; i < sections->size(); ++i)
-    if (sections->Get(i)->kind() == abi::SectionKind::Weights)
-      return artifact.section(i);
-  return {};
-}
-
 /// Keeps the mapped weights from staying resident: after so many bytes of reads
 /// all pages are given back, so that `--max-ram` holds for any model.
 class ResidentWeights {
 public:
-  explicit ResidentWeights(std::span<const std::byte> section)
-      : section(section) {}
+  explicit ResidentWeights(std::span<const std::byte> weights)
+      : weights(weights) {}
   /// Thread-safe.
   void read(uint64_t bytes) {
     uint64_t before = touched.fetch_add(bytes, std::memory_order_relaxed);
     if (before / kLimit != (before + bytes) / kLimit)
-      dropResidentPages(section);
+      dropResidentPages(weights);
   }
 
 private:
   static constexpr uint64_t kLimit = uint64_t(64) << 20;
-  std::span<const std::byte> section;
+  std::span<const std::byte> weights;
   std::atomic<uint64_t> touched{0};
 };
 
@@ -190,8 +181,8 @@ Result<Examination> examineArtifact(const std::string &path,
   open.weights = WeightCheck::Never;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(path, open));
   RETORT_ASSIGN_OR_RETURN(PackedView view,
-                          PackedView::create(specs, weightsSection(*artifact)));
-  ResidentWeights resident(weightsSection(*artifact));
+                          PackedView::create(specs, artifact->weights()));
+  ResidentWeights resident(artifact->weights());
 
   ReferenceOptions packed;
   packed.threads = options.threads;

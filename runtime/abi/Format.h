@@ -6,7 +6,8 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// The header in front of an artifact and the footer behind a standalone one.
+/// The headers in front of an artifact and of its parts, and the footer behind
+/// a standalone one.
 ///
 /// ```
 /// page 0            FileHeader, zeros up to the page's end
@@ -14,6 +15,8 @@
 /// indexOffset       flatbuffer Index (artifact.fbs), zeros up to the page's
 /// end fileSize          end of the artifact
 /// ```
+/// The weights of a split artifact are not in this file but in parts beside it
+/// (PartHeader), which the index lists; there is then no weights section.
 /// A standalone executable is `retort-run`, zeros up to a page boundary, an
 /// artifact, and a StandaloneFooter as the file's last bytes.
 /// Every byte of an artifact is covered by a hash or must be zero. Integers are
@@ -58,6 +61,29 @@ struct StandaloneFooter {
   unsigned char magic[8];
 };
 static_assert(sizeof(StandaloneFooter) == 24);
+
+inline constexpr unsigned char kPartMagic[8] = {0x8e, 'R', 'T', 'P',
+                                                'A',  'R', 'T', 0x0a};
+inline constexpr uint32_t kPartVersion = 1;
+/// A part's weights begin at this offset of its file, and parts are cut at
+/// multiples of it: no page of any machine is larger, so that parts can be
+/// mapped one behind the other.
+inline constexpr uint64_t kPartAlignment = 65536;
+inline constexpr uint64_t kMaxParts = 512;
+
+/// In front of a part, followed by zeros up to kPartAlignment and `size` bytes
+/// of weights, with which the file ends.
+struct PartHeader {
+  unsigned char magic[8];
+  uint32_t version;
+  uint32_t headerSize; ///< kPartAlignment
+  uint64_t weightsId;  ///< the index's: parts and index belong together
+  uint32_t number;     ///< from 1
+  uint32_t count;
+  uint64_t size;
+  uint64_t headerHash; ///< of the bytes before this field
+};
+static_assert(sizeof(PartHeader) == 48);
 
 /// Activation buffers hold roundUp(max_chunk, kTokenPadding) rows: kernels may
 /// compute, and spoil, up to that many rows beyond the last token's.

@@ -9,6 +9,7 @@
 
 #include "runtime/abi/Format.h"
 #include "runtime/loader/Container.h"
+#include "runtime/loader/Parts.h"
 #include "runtime/loader/Semantics.h"
 #include "runtime/support/CheckedMath.h"
 
@@ -133,10 +134,10 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   if (Status rules = checkSemantics(**root); !rules.isOk())
     return std::move(rules).withContext(artifact->origin);
   for (const abi::Section *section : *artifact->root->sections())
-    if (section->kind() == abi::SectionKind::Weights) {
-      artifact->weightBase = artifact->data.data() + section->offset();
-      artifact->weightSize = section->size();
-    }
+    if (section->kind() == abi::SectionKind::Weights)
+      artifact->allWeights =
+          artifact->data.subspan(section->offset(), section->size());
+  RETORT_RETURN_IF_ERROR(artifact->openParts(options));
   artifact->memory =
       options.physicalMemory ? options.physicalMemory : installedMemory();
   if (artifact->root->program()->without_weights()) {
@@ -149,12 +150,34 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
   }
   bool hashWeights = options.weights == WeightCheck::Always ||
                      (options.weights == WeightCheck::Auto &&
-                      artifact->weightSize <= artifact->memory / 2);
+                      artifact->weightBytes() <= artifact->memory / 2);
   if (hashWeights && !options.ignoreHashes) {
     RETORT_RETURN_IF_ERROR(artifact->verifyWeights(options.threads));
     artifact->verified = true;
   }
   return std::shared_ptr<const Artifact>(std::move(artifact));
+}
+
+Status Artifact::openParts(const OpenOptions &options) {
+  if (!root->parts() || root->parts()->size() == 0)
+    return Status::ok();
+  if (file.bytes().empty())
+    return Status::error(Code::Unsupported,
+                         origin + ": the weights are in " +
+                             std::to_string(root->parts()->size()) +
+                             " parts beside the artifact's file: it can only "
+                             "be opened by its path");
+  // With the separator; empty for a file in the current folder.
+  std::string directory = origin.substr(0, origin.rfind('/') + 1);
+  RETORT_ASSIGN_OR_RETURN(parts,
+                          mapParts(*root, directory, options.ignoreHashes));
+  allWeights = parts.bytes();
+  return Status::ok();
+}
+
+uint64_t Artifact::storedBytes() const {
+  uint64_t count = root->parts() ? root->parts()->size() : 0;
+  return data.size() + count * abi::kPartAlignment + parts.bytes().size();
 }
 
 std::span<const std::byte> Artifact::section(uint32_t i) const {
@@ -165,8 +188,9 @@ std::span<const std::byte> Artifact::section(uint32_t i) const {
 std::span<const std::byte> Artifact::weight(uint32_t i) const {
   const abi::Weight &weight = *root->program()->weights()->Get(i);
   // Weights of no bytes may come without a weights section.
-  return weightBase ? std::span(weightBase + weight.offset(), weight.size())
-                    : std::span<const std::byte>();
+  return allWeights.empty()
+             ? std::span<const std::byte>()
+             : allWeights.subspan(weight.offset(), weight.size());
 }
 
 bool Artifact::hasText(std::string_view name) const {
@@ -209,7 +233,7 @@ Status Artifact::verifyWeights(unsigned threads) const {
       uint64_t hash = 0;
       bool good = true;
       if (weight.stored_size() != 0) {
-        const std::byte *begin = weightBase + weight.offset();
+        const std::byte *begin = allWeights.data() + weight.offset();
         hash = XXH3_64bits(begin, weight.stored_size());
         good = isZero(
             {begin + weight.size(), weight.stored_size() - weight.size()});

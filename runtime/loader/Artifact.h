@@ -9,8 +9,8 @@
 /// Opens a .retort artifact, or an executable that carries one. Everything is
 /// checked before the first field is used, in this order: size, magic, version,
 /// header hash, sizes, index hash, flatbuffers verifier, section table, section
-/// hashes and padding, weight hashes, and the rules that artifact.fbs states
-/// (Semantics.h). Code that holds an Artifact runs without further checks.
+/// hashes and padding, the rules that artifact.fbs states (Semantics.h), parts
+/// (Parts.h), and weight hashes. Code that holds an Artifact runs without further checks.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -53,12 +53,14 @@ struct OpenOptions {
 class Artifact {
 public:
   /// Maps the artifact at `path`: a .retort file, or an executable that
-  /// `retort compile --standalone` wrote.
+  /// `retort compile --standalone` wrote. The parts of a split artifact are
+  /// looked for beside it.
   static Result<std::shared_ptr<const Artifact>>
   open(const std::string &path, const OpenOptions &options = {});
 
   /// Uses the artifact in `bytes`, which must outlive the object unless they
-  /// don't begin on a 64-byte boundary: then they are copied.
+  /// don't begin on a 64-byte boundary: then they are copied. Unsupported if
+  /// it is split.
   static Result<std::shared_ptr<const Artifact>>
   openMemory(std::span<const std::byte> bytes, const OpenOptions &options = {});
 
@@ -71,8 +73,10 @@ public:
   Artifact &operator=(const Artifact &) = delete;
 
   const abi::Index &index() const { return *root; }
-  /// The artifact's bytes, from its header on.
+  /// The artifact's bytes, from its header on; without parts.
   std::span<const std::byte> bytes() const { return data; }
+  /// Bytes of the artifact with its parts.
+  uint64_t storedBytes() const;
   /// Path as opened, or "memory".
   const std::string &path() const { return origin; }
 
@@ -92,8 +96,10 @@ public:
   Status verifyWeights(unsigned threads = 0) const;
   /// True if opening has hashed the weights.
   bool weightsVerified() const { return verified; }
-  /// Bytes of the weights section.
-  uint64_t weightBytes() const { return weightSize; }
+  /// All weights, in the section or in the parts.
+  std::span<const std::byte> weights() const { return allWeights; }
+  /// Bytes of the weights.
+  uint64_t weightBytes() const { return allWeights.size(); }
   /// The physical memory that WeightCheck::Auto goes by, in bytes.
   uint64_t physicalMemory() const { return memory; }
 
@@ -101,14 +107,16 @@ private:
   Artifact() = default;
   static Result<std::shared_ptr<const Artifact>>
   finish(std::shared_ptr<Artifact> artifact, const OpenOptions &options);
+  Status openParts(const OpenOptions &options);
 
   MappedFile file;
   std::span<const std::byte> data;
   std::byte *copy = nullptr; ///< aligned copy of unaligned memory
   std::string origin;
   const abi::Index *root = nullptr;
-  const std::byte *weightBase = nullptr;
-  uint64_t weightSize = 0, memory = 0;
+  MappedFiles parts;
+  std::span<const std::byte> allWeights;
+  uint64_t memory = 0;
   bool verified = false;
 };
 

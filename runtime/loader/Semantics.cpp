@@ -8,6 +8,7 @@
 #include "runtime/loader/Semantics.h"
 
 #include "runtime/abi/Format.h"
+#include "runtime/loader/Parts.h"
 #include "runtime/support/CheckedMath.h"
 
 #include <algorithm>
@@ -116,9 +117,47 @@ Status checkTargets(const abi::Index &index) {
   return Status::ok();
 }
 
+Status checkParts(const abi::Index &index) {
+  if (!index.parts() || index.parts()->size() == 0)
+    return index.weights_id() == 0
+               ? Status::ok()
+               : invalid("weights_id: expected 0 in an artifact without parts");
+  const auto &parts = *index.parts();
+  RETORT_RETURN_IF_ERROR(
+      checkRange("parts: number", parts.size(), 1, abi::kMaxParts));
+  if (index.program()->without_weights())
+    return invalid("parts: expected none in an artifact without weights");
+  for (const abi::Section *section : *index.sections())
+    if (section->kind() == abi::SectionKind::Weights)
+      return invalid("parts: expected none beside the weights section '" +
+                     section->name()->str() + "'");
+  std::unordered_set<std::string_view> names;
+  uint64_t total = 0;
+  for (uint32_t i = 0; i < parts.size(); ++i) {
+    std::string_view name = parts[i]->name()->string_view();
+    std::string where = "part " + str(i + 1);
+    if (!isPartName(name))
+      return invalid(where + ": expected the name of a file in the artifact's "
+                             "folder that ends in " +
+                     std::string(kPartSuffix));
+    if (!names.insert(name).second)
+      return invalid(where + ": the name '" + std::string(name) +
+                     "' appears twice");
+    uint64_t size = parts[i]->size();
+    RETORT_RETURN_IF_ERROR(checkRange(where + ": size", size, 1, kMaxBytes));
+    if (i + 1 < parts.size() && size % abi::kPartAlignment != 0)
+      return invalid(where + ": expected a size that is a multiple of " +
+                     str(abi::kPartAlignment) + ", found " + str(size));
+    total += size;
+    RETORT_RETURN_IF_ERROR(
+        checkRange("parts: sizes together", total, 1, kMaxBytes));
+  }
+  return Status::ok();
+}
+
 Status checkWeights(const abi::Index &index) {
   bool without = index.program()->without_weights();
-  uint64_t sectionSize = without ? kMaxBytes : 0;
+  uint64_t sectionSize = without ? kMaxBytes : partBytes(index);
   for (const abi::Section *section : *index.sections()) {
     if (section->kind() != abi::SectionKind::Weights)
       continue;
@@ -359,6 +398,7 @@ std::optional<uint64_t> bufferBytes(const abi::Buffer &buffer, uint64_t tokens,
 Status checkSemantics(const abi::Index &index) {
   RETORT_RETURN_IF_ERROR(checkModel(*index.model()));
   RETORT_RETURN_IF_ERROR(checkTargets(index));
+  RETORT_RETURN_IF_ERROR(checkParts(index));
   RETORT_RETURN_IF_ERROR(checkWeights(index));
   RETORT_RETURN_IF_ERROR(checkBuffers(index));
   RETORT_RETURN_IF_ERROR(checkKernels(*index.program()));

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <vector>
 
 namespace retort {
 namespace {
@@ -79,6 +80,25 @@ Result<int> openRegular(const std::string &path, uint64_t &size) {
   return fd;
 }
 
+/// Reads `size` bytes from where the descriptor stands.
+Status readAll(int fd, const std::string &path, void *to, size_t size) {
+  size_t done = 0;
+  while (done < size) {
+    ssize_t n = ::read(fd, static_cast<char *>(to) + done, size - done);
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return ioError(path, "read");
+    if (n == 0)
+      return Status::error(Code::Io, path + ": expected " +
+                                         std::to_string(size) +
+                                         " bytes, found " +
+                                         std::to_string(done));
+    done += static_cast<size_t>(n);
+  }
+  return Status::ok();
+}
+
 } // namespace
 
 Result<MappedFile> MappedFile::open(const std::string &path) {
@@ -116,6 +136,60 @@ void MappedFile::dropResident(size_t offset, size_t size) const {
     dropResidentPages({data + offset, std::min(size, length - offset)});
 }
 
+Result<MappedFiles> MappedFiles::reserve(uint64_t size) {
+  MappedFiles files;
+  if (size == 0)
+    return files;
+  void *p = ::mmap(nullptr, size, PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (p == MAP_FAILED)
+    return Status::error(Code::OutOfMemory,
+                         "cannot reserve " + std::to_string(size) +
+                             " bytes of address space");
+  files.data = static_cast<std::byte *>(p);
+  files.reserved = size;
+  return files;
+}
+
+MappedFiles::MappedFiles(MappedFiles &&other) noexcept
+    : data(std::exchange(other.data, nullptr)),
+      reserved(std::exchange(other.reserved, 0)),
+      mapped(std::exchange(other.mapped, 0)) {}
+
+MappedFiles &MappedFiles::operator=(MappedFiles &&other) noexcept {
+  std::swap(data, other.data);
+  std::swap(reserved, other.reserved);
+  std::swap(mapped, other.mapped);
+  return *this;
+}
+
+MappedFiles::~MappedFiles() {
+  if (data)
+    ::munmap(data, reserved);
+}
+
+Status MappedFiles::append(
+    const std::string &path, uint64_t skip, uint64_t size,
+    const std::function<Status(std::span<const std::byte> head,
+                               uint64_t fileSize)> &check) {
+  uint64_t fileSize = 0;
+  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, fileSize));
+  FdCloser closer{fd};
+  std::vector<std::byte> head(std::min(skip, fileSize));
+  RETORT_RETURN_IF_ERROR(readAll(fd, path, head.data(), head.size()));
+  RETORT_RETURN_IF_ERROR(check(head, fileSize));
+  if (fileSize < skip || size > fileSize - skip || size > reserved - mapped)
+    return Status::error(Code::Internal, path + ": cannot map " +
+                                             std::to_string(size) + " bytes");
+  if (size == 0)
+    return Status::ok();
+  if (::mmap(data + mapped, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
+             static_cast<off_t>(skip)) == MAP_FAILED)
+    return ioError(path, "map");
+  mapped += size;
+  return Status::ok();
+}
+
 void dropResidentPages(std::span<const std::byte> bytes) {
   auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
   auto first = reinterpret_cast<uintptr_t>(bytes.data());
@@ -135,18 +209,7 @@ Result<std::string> readFile(const std::string &path, size_t maxBytes) {
                                                 " bytes, found " +
                                                 std::to_string(size));
   std::string out(size, '\0');
-  size_t done = 0;
-  while (done < size) {
-    ssize_t n = ::read(fd, out.data() + done, size - done);
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return ioError(path, "read");
-    if (n == 0)
-      break;
-    done += static_cast<size_t>(n);
-  }
-  out.resize(done);
+  RETORT_RETURN_IF_ERROR(readAll(fd, path, out.data(), size));
   return out;
 }
 
@@ -155,11 +218,103 @@ bool pathExists(const std::string &path) {
   return ::stat(path.c_str(), &st) == 0;
 }
 
-Result<OutputFile> OutputFile::create(const std::string &path) {
+Result<WritableFile> WritableFile::open(const std::string &path,
+                                        std::string name, bool truncate) {
+  WritableFile file;
+  file.name = std::move(name);
+  file.fd = ::open(path.c_str(),
+                   O_RDWR | O_CREAT | O_CLOEXEC | (truncate ? O_TRUNC : 0),
+                   0644);
+  if (file.fd < 0)
+    return ioError(file.name, "create");
+  return file;
+}
+
+WritableFile::WritableFile(WritableFile &&other) noexcept
+    : fd(std::exchange(other.fd, -1)), name(std::move(other.name)) {}
+
+WritableFile &WritableFile::operator=(WritableFile &&other) noexcept {
+  std::swap(fd, other.fd);
+  std::swap(name, other.name);
+  return *this;
+}
+
+WritableFile::~WritableFile() {
+  if (fd >= 0)
+    ::close(fd);
+}
+
+Status WritableFile::writeAt(uint64_t offset,
+                             std::span<const std::byte> bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n = ::pwrite(fd, bytes.data() + done, bytes.size() - done,
+                         static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return ioError(name, "write");
+    done += static_cast<size_t>(n);
+  }
+  return Status::ok();
+}
+
+Status WritableFile::readAt(uint64_t offset, std::span<std::byte> bytes) const {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    ssize_t n = ::pread(fd, bytes.data() + done, bytes.size() - done,
+                        static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR)
+      continue;
+    if (n < 0)
+      return ioError(name, "read");
+    if (n == 0)
+      return Status::error(Code::InvalidData,
+                           name + ": expected " +
+                               std::to_string(offset + bytes.size()) +
+                               " bytes or more, found " +
+                               std::to_string(offset + done));
+    done += static_cast<size_t>(n);
+  }
+  return Status::ok();
+}
+
+Result<uint64_t> WritableFile::size() const {
+  struct stat st;
+  if (::fstat(fd, &st) != 0)
+    return ioError(name, "stat");
+  return static_cast<uint64_t>(st.st_size);
+}
+
+Status WritableFile::resize(uint64_t size) {
+  return ::ftruncate(fd, static_cast<off_t>(size)) == 0
+             ? Status::ok()
+             : ioError(name, "resize");
+}
+
+Status WritableFile::sync() {
+  return ::fdatasync(fd) == 0 ? Status::ok() : ioError(name, "write");
+}
+
+Status WritableFile::finish(bool executable) {
+  if (::fchmod(fd, executable ? 0755 : 0644) != 0)
+    return ioError(name, "set the mode of");
+  // A deferred write error (quota, full network disk) shows at close.
+  if (::close(std::exchange(fd, -1)) != 0)
+    return ioError(name, "write");
+  return Status::ok();
+}
+
+Status checkOutputPath(const std::string &path) {
   struct stat st;
   if (::stat(path.c_str(), &st) == 0 && !S_ISREG(st.st_mode))
     return Status::error(Code::InvalidArgument,
                          path + ": the output must be a regular file");
+  return Status::ok();
+}
+
+Result<OutputFile> OutputFile::create(const std::string &path) {
+  RETORT_RETURN_IF_ERROR(checkOutputPath(path));
   OutputFile file;
   file.finalPath = path;
   file.partialPath = path + ".partial-" + std::to_string(::getpid());
@@ -168,24 +323,23 @@ Result<OutputFile> OutputFile::create(const std::string &path) {
     return Status::error(Code::InvalidArgument,
                          path + ": the path is too long, or too many outputs "
                                 "are open");
-  file.fd = ::open(file.partialPath.c_str(),
-                   O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (file.fd < 0) {
-    Status s = ioError(path, "create");
+  auto content = WritableFile::open(file.partialPath, path, /*truncate=*/true);
+  if (!content) {
     unregisterOutput(std::exchange(file.slot, -1));
     file.partialPath.clear();
-    return s;
+    return content.takeStatus();
   }
+  file.content = std::move(*content);
   return file;
 }
 
 OutputFile::OutputFile(OutputFile &&other) noexcept
-    : fd(std::exchange(other.fd, -1)), slot(std::exchange(other.slot, -1)),
+    : content(std::move(other.content)), slot(std::exchange(other.slot, -1)),
       finalPath(std::move(other.finalPath)),
       partialPath(std::exchange(other.partialPath, {})) {}
 
 OutputFile &OutputFile::operator=(OutputFile &&other) noexcept {
-  std::swap(fd, other.fd);
+  std::swap(content, other.content);
   std::swap(slot, other.slot);
   std::swap(finalPath, other.finalPath);
   std::swap(partialPath, other.partialPath);
@@ -195,33 +349,14 @@ OutputFile &OutputFile::operator=(OutputFile &&other) noexcept {
 OutputFile::~OutputFile() { discard(); }
 
 void OutputFile::discard() {
-  if (fd >= 0)
-    ::close(std::exchange(fd, -1));
+  content = WritableFile();
   if (!partialPath.empty())
     ::unlink(std::exchange(partialPath, {}).c_str());
   unregisterOutput(std::exchange(slot, -1));
 }
 
-Status OutputFile::writeAt(uint64_t offset, std::span<const std::byte> bytes) {
-  size_t done = 0;
-  while (done < bytes.size()) {
-    ssize_t n = ::pwrite(fd, bytes.data() + done, bytes.size() - done,
-                         static_cast<off_t>(offset + done));
-    if (n < 0 && errno == EINTR)
-      continue;
-    if (n < 0)
-      return ioError(finalPath, "write");
-    done += static_cast<size_t>(n);
-  }
-  return Status::ok();
-}
-
 Status OutputFile::commit(bool executable) {
-  if (::fchmod(fd, executable ? 0755 : 0644) != 0)
-    return ioError(finalPath, "set the mode of");
-  // A deferred write error (quota, full network disk) shows at close.
-  if (::close(std::exchange(fd, -1)) != 0)
-    return ioError(finalPath, "write");
+  RETORT_RETURN_IF_ERROR(content.finish(executable));
   if (::rename(partialPath.c_str(), finalPath.c_str()) != 0)
     return ioError(finalPath, "rename the finished file to");
   partialPath.clear();

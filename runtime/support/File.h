@@ -18,6 +18,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -47,6 +48,32 @@ private:
   size_t length = 0;
 };
 
+/// Files mapped read-only one behind the other, so that they read as one.
+class MappedFiles {
+public:
+  /// Address space for files of `size` bytes together.
+  static Result<MappedFiles> reserve(uint64_t size);
+  MappedFiles() = default;
+  MappedFiles(MappedFiles &&other) noexcept;
+  MappedFiles &operator=(MappedFiles &&other) noexcept;
+  ~MappedFiles();
+
+  /// Maps `size` bytes of a regular file behind those that are there, which
+  /// end at a page. The file begins with `skip` more bytes, a multiple of the
+  /// page size: `check` gets them, or what there is of them, and the file's
+  /// size, and must see to it that the file has skip + size bytes.
+  Status
+  append(const std::string &path, uint64_t skip, uint64_t size,
+         const std::function<Status(std::span<const std::byte> head,
+                                    uint64_t fileSize)> &check);
+  /// What has been mapped; valid while the object lives.
+  std::span<const std::byte> bytes() const { return {data, mapped}; }
+
+private:
+  std::byte *data = nullptr;
+  size_t reserved = 0, mapped = 0;
+};
+
 /// Tells the system that the whole pages within `bytes` of a file mapping won't
 /// be needed soon; reading them again is slower and gives the same bytes.
 void dropResidentPages(std::span<const std::byte> bytes);
@@ -56,6 +83,38 @@ Result<std::string> readFile(const std::string &path, size_t maxBytes);
 
 /// True if `path` names an existing file, directory or device.
 bool pathExists(const std::string &path);
+
+/// A file that is written in any order and read back. The destructor closes it
+/// and leaves it where it is.
+class WritableFile {
+public:
+  /// Opens `path` and creates it if it isn't there; with `truncate` it loses
+  /// what it held. Messages call it `name`.
+  static Result<WritableFile> open(const std::string &path, std::string name,
+                                   bool truncate);
+  WritableFile() = default;
+  WritableFile(WritableFile &&other) noexcept;
+  WritableFile &operator=(WritableFile &&other) noexcept;
+  ~WritableFile();
+
+  /// Writes all bytes at `offset`, extending the file as needed. Thread-safe.
+  Status writeAt(uint64_t offset, std::span<const std::byte> bytes);
+  /// Fills `bytes` from `offset` on; InvalidData if the file ends before.
+  Status readAt(uint64_t offset, std::span<std::byte> bytes) const;
+  Result<uint64_t> size() const;
+  /// Cuts the file, or extends it by zeros.
+  Status resize(uint64_t size);
+  /// Returns when the bytes are on the disk.
+  Status sync();
+  /// Sets mode 0644 (0755 if `executable`) and closes.
+  Status finish(bool executable);
+  bool isOpen() const { return fd >= 0; }
+  int descriptor() const { return fd; }
+
+private:
+  int fd = -1;
+  std::string name;
+};
 
 /// A file written as `<path>.partial-<pid>` and renamed to `path` by commit().
 /// Without commit() the destructor removes it, and `removeUnfinishedOutputs`
@@ -68,20 +127,24 @@ public:
   ~OutputFile();
 
   /// Writes all bytes at `offset`, extending the file as needed. Thread-safe.
-  Status writeAt(uint64_t offset, std::span<const std::byte> bytes);
-  /// Where the bytes are until commit().
-  const std::string &temporaryPath() const { return partialPath; }
+  Status writeAt(uint64_t offset, std::span<const std::byte> bytes) {
+    return content.writeAt(offset, bytes);
+  }
+  WritableFile &file() { return content; }
   /// Sets mode 0644 (0755 if `executable`) and renames.
   Status commit(bool executable = false);
 
 private:
   OutputFile() = default;
   void discard();
-  int fd = -1;
+  WritableFile content;
   int slot = -1;
   std::string finalPath;
   std::string partialPath;
 };
+
+/// InvalidArgument if something other than a regular file has this path.
+Status checkOutputPath(const std::string &path);
 
 /// Removes every uncommitted OutputFile of this process. Async-signal-safe.
 void removeUnfinishedOutputs();

@@ -44,7 +44,7 @@ Status check(const CheckOptions &o) {
   const abi::Index &index = artifact->index();
   Json out = {{"sections", index.sections()->size()},
               {"weights", index.program()->weights()->size()},
-              {"bytes", artifact->bytes().size()}};
+              {"bytes", artifact->storedBytes()}};
   std::string text = "hashes of " + std::to_string(index.sections()->size()) +
                      " sections and " +
                      std::to_string(index.program()->weights()->size()) +

@@ -82,6 +82,14 @@ Json sectionsJson(const abi::Index &index) {
   return out;
 }
 
+Json partsJson(const abi::Index &index) {
+  Json out = Json::array();
+  if (index.parts())
+    for (const abi::Part *part : *index.parts())
+      out.push_back({{"name", part->name()->str()}, {"size", part->size()}});
+  return out;
+}
+
 /// Totals per encoding.
 Json encodingsJson(const abi::Index &index) {
   struct Sum {
@@ -201,11 +209,12 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
   RETORT_ASSIGN_OR_RETURN(MemoryUse memory,
                           predictMemory(index, context, threads));
   Json out = {{"path", artifact.path()},
-              {"bytes", artifact.bytes().size()},
+              {"bytes", artifact.storedBytes()},
               {"producer", index.producer()->str()},
               {"model", modelJson(index)},
               {"targets", targetsJson(index)},
               {"sections", sectionsJson(index)},
+              {"parts", partsJson(index)},
               {"encodings", encodingsJson(index)},
               {"weights_stored", !index.program()->without_weights()},
               {"memory",
@@ -290,6 +299,9 @@ void printSummary(const Json &d, Printer &out) {
   for (const Json &s : d["sections"])
     out.line("section   %-32s %10s", stringOf(s["name"]),
              bytesOf(s["size"]).c_str());
+  for (const Json &p : d["parts"])
+    out.line("part      %-48s %10s", stringOf(p["name"]),
+             bytesOf(p["size"]).c_str());
   const Json &use = d["memory"];
   out.line("memory    %s at a context of %llu: weights %s, caches %s, "
            "activations %s, scratch %s, tokenizer %s",

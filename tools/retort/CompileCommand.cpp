@@ -9,6 +9,7 @@
 
 #include "compiler/pipelines/Compile.h"
 #include "compiler/quantize/WeightChoice.h"
+#include "runtime/abi/Format.h"
 #include "tools/retort/Progress.h"
 
 #include <filesystem>
@@ -22,6 +23,7 @@ struct CompileFlags {
   CompileOptions options;
   bool standalone = false;
   bool json = false;
+  bool noResume = false;
   int64_t maxContext = 0;
 };
 
@@ -51,6 +53,7 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
       {"targets", report.targets},
       {"kernels", report.kernels},
       {"file_bytes", report.fileBytes},
+      {"parts", report.parts},
       {"weight_bytes", report.weightBytes},
       {"weights_stored", !options.withoutWeights},
       {"code_bytes", report.codeBytes},
@@ -77,8 +80,11 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
   std::string targets;
   for (const std::string &target : report.targets)
     targets += (targets.empty() ? "" : ", ") + target;
+  std::string parts =
+      report.parts == 0 ? ""
+                        : " with " + std::to_string(report.parts) + " parts";
   std::string text = options.output + ": " + readableBytes(report.fileBytes) +
-                     ", weights " + options.weights + ", " +
+                     parts + ", weights " + options.weights + ", " +
                      std::to_string(report.kernels) + " kernels for " +
                      targets + "\n";
   if (options.withoutWeights)
@@ -105,6 +111,9 @@ Status compile(CompileFlags &flags) {
     throw UsageError("--dump-dir needs --dump-ir");
   if (options.withoutWeights && (options.verify || flags.standalone))
     throw UsageError("--no-weights excludes --verify and --standalone");
+  if (options.partBytes != 0 && (options.withoutWeights || flags.standalone))
+    throw UsageError("--split excludes --no-weights and --standalone");
+  options.resume = !flags.noResume;
   if (flags.standalone) {
     RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
   }
@@ -183,6 +192,15 @@ Action addCompileCommand(CLI::App &command) {
                      "directory for --dump-ir (default: the current one)");
   command.add_flag("--standalone", flags->standalone,
                    "write an executable that holds runtime and model");
+  command
+      .add_option("--split", o.partBytes,
+                  "put the weights into files of at most this size beside the "
+                  "output, e.g. 4GB")
+      ->transform(CLI::AsSizeValue(/*kb_is_1000=*/false))
+      ->check(CLI::Range(2 * abi::kPartAlignment, uint64_t(1) << 62));
+  command.add_flag("--no-resume", flags->noResume,
+                   "start anew even if an interrupted compile has left "
+                   "OUTPUT.partial");
   command.add_flag("--json", flags->json, "report in JSON");
   return [flags] { return compile(*flags); };
 }

@@ -21,6 +21,7 @@ void Progress::update(const std::string &newStep, uint64_t done,
   if (isNew) {
     step = newStep;
     stepStart = now;
+    doneBefore = done;
   }
   // A terminal is redrawn often enough to look alive, a log stays short.
   auto interval =
@@ -31,8 +32,8 @@ void Progress::update(const std::string &newStep, uint64_t done,
   lastPrint = now;
   char text[256];
   double seconds = std::chrono::duration<double>(now - stepStart).count();
-  if (total > 0 && seconds > 0 && done > 0) {
-    double rate = static_cast<double>(done) / seconds;
+  if (total > 0 && seconds > 0 && done > doneBefore) {
+    double rate = static_cast<double>(done - doneBefore) / seconds;
     std::snprintf(text, sizeof(text),
                   "%s: %.0f%% of %.1f MB, %.0f MB/s, %.0f s left", step.c_str(),
                   100.0 * static_cast<double>(done) /

@@ -24,8 +24,8 @@ namespace retort::tools {
 class Progress {
 public:
   explicit Progress(std::FILE *stream);
-  /// `step` is under way; with `total` > 0, `done` of `total` bytes are, which
-  /// gives rate and time left.
+  /// `step` is under way; with `total` > 0, `done` of `total` bytes are. Rate
+  /// and time left follow from what was done since the step's first call.
   void update(const std::string &step, uint64_t done, uint64_t total);
   /// Prints a line of its own.
   void line(const std::string &text);
@@ -39,6 +39,7 @@ private:
   bool drawn = false;
   std::string step;
   Clock::time_point stepStart{}, lastPrint{};
+  uint64_t doneBefore = 0; ///< when the step began, by an earlier process
 };
 
 } // namespace retort::tools

@@ -68,7 +68,7 @@ protected:
   std::string path = outDir.path("model.retort");
 
   void expectFailure(Code code, const std::string &message,
-                     const PackOptions &options = {}) {
+                     const WriteOptions &options = {}) {
     auto sizes = writeArtifact(contents, checkpoint, path, options);
     ASSERT_FALSE(sizes);
     EXPECT_EQ(sizes.status().code(), code) << sizes.status().message();
@@ -171,11 +171,11 @@ TEST_F(ArtifactWriterTest, EveryByteIsHashedOrZero) {
 }
 
 TEST_F(ArtifactWriterTest, WritesTheSameBytesEveryTime) {
-  PackOptions options;
-  options.threads = 1;
+  WriteOptions options;
+  options.pack.threads = 1;
   ASSERT_TRUE(writeArtifact(contents, checkpoint, path, options));
   ArtifactContents again = contentsFor(checkpoint);
-  options.threads = 4;
+  options.pack.threads = 4;
   ASSERT_TRUE(writeArtifact(again, checkpoint, outDir.path("other"), options));
   EXPECT_EQ(readBytes(path), readBytes(outDir.path("other")));
 }
@@ -266,8 +266,8 @@ TEST_F(ArtifactWriterTest, LeavesNothingAfterABadWeight) {
 
 TEST_F(ArtifactWriterTest, LeavesNothingAfterACancel) {
   std::atomic<bool> cancel = true;
-  PackOptions options;
-  options.cancel = &cancel;
+  WriteOptions options;
+  options.pack.cancel = &cancel;
   expectFailure(Code::Cancelled, "cancelled", options);
 }
 

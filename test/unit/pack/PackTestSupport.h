@@ -9,6 +9,7 @@
 #define RETORT_TEST_UNIT_PACK_PACKTESTSUPPORT_H
 
 #include "compiler/pack/Packer.h"
+#include "runtime/support/File.h"
 #include "test/unit/checkpoint/CheckpointBuilder.h"
 
 #include <sys/resource.h>
@@ -75,6 +76,20 @@ inline WeightSpec literalOf(const std::string &name, size_t bytes) {
     spec.literal.push_back(static_cast<std::byte>(i * 7 + 1));
   return spec;
 }
+
+/// Weights go to a place in one file.
+class FileSink : public WeightSink {
+public:
+  explicit FileSink(OutputFile &file, uint64_t offset = 0)
+      : file(file), offset(offset) {}
+  Status write(uint64_t at, std::span<const std::byte> bytes) override {
+    return file.writeAt(offset + at, bytes);
+  }
+
+private:
+  OutputFile &file;
+  uint64_t offset;
+};
 
 /// All values of a tensor.
 inline std::vector<float> valuesOf(const checkpoint::Checkpoint &checkpoint,

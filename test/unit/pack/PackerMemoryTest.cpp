@@ -93,7 +93,8 @@ int packUnder(const TempDir &dir, int threads, uint64_t headroom) {
       PackOptions options;
       options.threads = threads;
       options.maxRam = (statusKiB("VmRSS") << 10) + headroom;
-      auto packed = packWeights(specs, *opened, *file, 0, options);
+      FileSink sink(*file);
+      auto packed = packWeights(specs, *opened, sink, options);
       uint64_t peak = statusKiB("VmHWM") << 10;
       if (packed)
         rc = peak <= options.maxRam ? 0 : 2;

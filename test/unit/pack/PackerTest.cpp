@@ -40,9 +40,9 @@ Result<Packed> pack(std::span<const WeightSpec> specs,
   constexpr uint64_t kOffset = 4096;
   TempDir dir;
   RETORT_ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(dir.path("out")));
-  RETORT_ASSIGN_OR_RETURN(
-      std::vector<PackedWeight> weights,
-      packWeights(specs, checkpoint, file, kOffset, options));
+  FileSink sink(file, kOffset);
+  RETORT_ASSIGN_OR_RETURN(std::vector<PackedWeight> weights,
+                          packWeights(specs, checkpoint, sink, options));
   RETORT_RETURN_IF_ERROR(file.commit());
   std::vector<std::byte> bytes = readBytes(dir.path("out"));
   bytes.erase(bytes.begin(), bytes.begin() + kOffset);
@@ -272,7 +272,8 @@ TEST(PackerTest, StopsWhenCancelled) {
     {
       auto file = OutputFile::create(outDir.path("out"));
       ASSERT_TRUE(file);
-      auto packed = packWeights(specs, checkpoint, *file, 0, options);
+      FileSink sink(*file);
+      auto packed = packWeights(specs, checkpoint, sink, options);
       ASSERT_FALSE(packed);
       EXPECT_EQ(packed.status().code(), Code::Cancelled);
     }
@@ -460,7 +461,8 @@ TEST(PackerErrorTest, FullDisk) {
     FileSizeLimit limit(100'000);
     auto file = OutputFile::create(outDir.path("out"));
     ASSERT_TRUE(file);
-    auto packed = packWeights(specs, checkpoint, *file, 0, {});
+    FileSink sink(*file);
+    auto packed = packWeights(specs, checkpoint, sink, {});
     ASSERT_FALSE(packed);
     EXPECT_EQ(packed.status().code(), Code::Io);
     EXPECT_THAT(packed.status().message(), HasSubstr("out: cannot write"));
