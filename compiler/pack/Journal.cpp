@@ -7,6 +7,7 @@
 
 #include "compiler/pack/Journal.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -161,6 +162,11 @@ std::string describeDifference(std::span<const JournalInput> before,
   std::string text;
   for (size_t i = 0; i < std::min(names.size(), kNamedInputs); ++i)
     text += (i ? ", " : "") + std::string(names[i]);
+  // Some come from the file.
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; },
+      '?');
   if (names.size() > kNamedInputs)
     text += " and " + std::to_string(names.size() - kNamedInputs) + " more";
   return text;

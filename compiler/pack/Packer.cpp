@@ -419,8 +419,10 @@ Status PackRun::record(bool everything) {
   recordedSpecs = end;
   Clock::time_point now = Clock::now();
   constexpr int kCostFactor = 20;
-  nextRecord = now + std::max<Clock::duration>(recordInterval(),
-                                               kCostFactor * (now - start));
+  nextRecord = now;
+  if (options.recordSeconds > 0)
+    nextRecord += std::max<Clock::duration>(recordInterval(),
+                                            kCostFactor * (now - start));
   return Status::ok();
 }
 

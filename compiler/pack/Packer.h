@@ -35,7 +35,8 @@ struct PackOptions {
   /// Packing ends with Code::Cancelled soon after this becomes true.
   const std::atomic<bool> *cancel = nullptr;
   /// The least time between two calls of WeightSink::record(), in seconds. What
-  /// recording takes makes it longer, so that it costs a few percent at most.
+  /// recording takes makes it longer, so that it costs a few percent at most;
+  /// with 0 each weight is recorded.
   double recordSeconds = 0.5;
 };
 

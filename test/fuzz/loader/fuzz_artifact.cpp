@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// An input is taken twice: as a whole file, and as the index of a good file,
-// whose header and sections are right. Hashes are not compared, as they would
+// An input is taken three times: as a whole file, as the index of a good file,
+// whose header and sections are right, and as the front of a part. Hashes are not compared, as they would
 // keep the fuzzer from everything behind them. What passes the checks is read
 // the way the tools read it; code is not loaded.
 //
@@ -17,6 +17,7 @@
 #include "runtime/loader/Artifact.h"
 #include "runtime/loader/Cpu.h"
 #include "runtime/loader/Elf.h"
+#include "runtime/loader/Parts.h"
 #include "runtime/support/CheckedMath.h"
 #include "test/unit/loader/ArtifactBuilder.h"
 
@@ -38,6 +39,35 @@ const Bytes &goodFile() {
     return builder.build();
   }();
   return file;
+}
+
+/// The index of a split artifact.
+const std::vector<uint8_t> &splitIndex() {
+  static const std::vector<uint8_t> bytes = [] {
+    ArtifactBuilder builder;
+    builder.index.weights_id = 1;
+    for (uint64_t size : {retort::abi::kPartAlignment, uint64_t(64)}) {
+      builder.index.parts.push_back(std::make_unique<retort::abi::PartT>());
+      builder.index.parts.back()->name = "x.retort-part";
+      builder.index.parts.back()->size = size;
+    }
+    flatbuffers::FlatBufferBuilder fbb;
+    fbb.Finish(retort::abi::Index::Pack(fbb, &builder.index),
+               retort::abi::IndexIdentifier());
+    return std::vector<uint8_t>(fbb.GetBufferPointer(),
+                                fbb.GetBufferPointer() + fbb.GetSize());
+  }();
+  return bytes;
+}
+
+void tryPart(std::span<const std::byte> bytes) {
+  const auto *index = retort::abi::GetIndex(splitIndex().data());
+  for (uint32_t i = 0; i < 2; ++i) {
+    uint64_t size =
+        retort::abi::kPartAlignment + index->parts()->Get(i)->size();
+    (void)checkPart(*index, i, bytes, size, /*ignoreHashes=*/true).isOk();
+    (void)checkPart(*index, i, bytes, bytes.size(), false).isOk();
+  }
 }
 
 retort::abi::FileHeader headerOf(const Bytes &file) {
@@ -86,6 +116,7 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   auto input = std::as_bytes(std::span(data, size));
   tryOpen(input);
+  tryPart(input);
   auto header = headerOf(goodFile());
   Bytes file(goodFile().begin(), goodFile().begin() + header.indexOffset);
   file.insert(file.end(), input.begin(), input.end());
