@@ -131,14 +131,14 @@ Result<std::vector<WeightPiece>>
 cutParts(const std::string &path, uint64_t weightBytes, uint64_t partBytes) {
   constexpr uint64_t kUnit = abi::kPartAlignment;
   uint64_t least =
-      kUnit + std::max(kUnit, roundUp(ceilDiv(weightBytes, abi::kMaxParts),
-                                      kUnit));
+      kUnit +
+      std::max(kUnit, roundUp(ceilDiv(weightBytes, abi::kMaxParts), kUnit));
   if (partBytes < least)
     return Status::error(Code::InvalidArgument,
                          "--split: expected at least " + std::to_string(least) +
                              " bytes, for at most " +
-                             std::to_string(abi::kMaxParts) +
-                             " parts, found " + std::to_string(partBytes));
+                             std::to_string(abi::kMaxParts) + " parts, found " +
+                             std::to_string(partBytes));
   uint64_t most = partBytes / kUnit * kUnit - kUnit;
   uint64_t count = ceilDiv(weightBytes, most);
   std::string stem = stemOf(path);
@@ -393,7 +393,8 @@ Status checkArtifact(const MappedFile &artifact, const std::string &path) {
   return Status::ok();
 }
 
-/// The files of an older artifact of this name that aren't parts of the new one.
+/// The files of an older artifact of this name that aren't parts of the new
+/// one.
 std::vector<std::string> leftoverParts(const std::string &path,
                                        const abi::IndexT &index) {
   namespace fs = std::filesystem;

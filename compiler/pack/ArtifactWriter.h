@@ -6,9 +6,9 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Lays out and writes what runtime/abi/Format.h describes: header, code, texts,
-/// weights, index, and maybe parts. A failure leaves no file of the output's
-/// name, but maybe `<output>.partial` (PartialOutput.h).
+/// Lays out and writes what runtime/abi/Format.h describes: header, code,
+/// texts, weights, index, and maybe parts. A failure leaves no file of the
+/// output's name, but maybe `<output>.partial` (PartialOutput.h).
 ///
 //===----------------------------------------------------------------------===//
 
@@ -55,7 +55,8 @@ struct ArtifactContents {
   std::function<Result<bool>(const std::string &path, abi::IndexT &index)>
       examine;
   /// If not 0, weights go into files of at most so many bytes beside the
-  /// artifact: at least two abi::kPartAlignment. Excludes `standaloneRuntime` and `withoutWeights`.
+  /// artifact: at least two abi::kPartAlignment. Excludes `standaloneRuntime`
+  /// and `withoutWeights`.
   uint64_t partBytes = 0;
   /// If not empty, the runtime executable that is put in front of the artifact,
   /// which makes the output an executable (StandaloneFooter).

@@ -81,9 +81,12 @@ std::vector<std::byte> encodeJournal(std::span<const JournalInput> inputs) {
 
 JournalRecord makeRecord(uint64_t number, const PackedWeight &weight,
                          uint64_t inputsHash) {
-  JournalRecord record{number,      weight.offset,
-                       weight.storedSize, weight.hash,
-                       weight.relativeError, 0,
+  JournalRecord record{number,
+                       weight.offset,
+                       weight.storedSize,
+                       weight.hash,
+                       weight.relativeError,
+                       0,
                        0};
   record.check = checkOf(record, inputsHash);
   return record;

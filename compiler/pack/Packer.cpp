@@ -335,8 +335,7 @@ Status PackRun::encode(const Job &job, std::vector<float> &rows,
   case WeightForm::Literal:
     // Literals of any size are written from where they are.
     size = spec.literal.size();
-    RETORT_RETURN_IF_ERROR(
-        sink.write(packed[unit.spec].offset, spec.literal));
+    RETORT_RETURN_IF_ERROR(sink.write(packed[unit.spec].offset, spec.literal));
     out.bytes = spec.literal;
     return sink.write(
         packed[unit.spec].offset + size,

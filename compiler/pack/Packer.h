@@ -6,8 +6,9 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Streams weight specs from a checkpoint into the weights section: in parallel, in bounded memory, and with the same bytes whatever the number
-/// of threads and the memory.
+/// Streams weight specs from a checkpoint into the weights section: in
+/// parallel, in bounded memory, and with the same bytes whatever the number of
+/// threads and the memory.
 ///
 //===----------------------------------------------------------------------===//
 

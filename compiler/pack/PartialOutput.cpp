@@ -83,8 +83,8 @@ Status PartialOutput::lock() {
     bool isNew = ::mkdir(folder.c_str(), 0755) == 0;
     if (!isNew && errno != EEXIST)
       return ioError(path, "create");
-    if (!isNew && (::stat(folder.c_str(), &named) != 0 ||
-                   !S_ISDIR(named.st_mode)))
+    if (!isNew &&
+        (::stat(folder.c_str(), &named) != 0 || !S_ISDIR(named.st_mode)))
       return Status::error(Code::InvalidArgument,
                            folder + ": expected a folder of an unfinished "
                                     "compile, found something else");
@@ -289,8 +289,8 @@ Status PartialOutput::verify(std::span<const PackedWeight> recorded,
   }
   finishedBytes = right;
   isTakenOver = true;
-  journalEnd = encodeJournal(plan.inputs).size() +
-               done.size() * sizeof(JournalRecord);
+  journalEnd =
+      encodeJournal(plan.inputs).size() + done.size() * sizeof(JournalRecord);
   RETORT_RETURN_IF_ERROR(journal.resize(journalEnd));
   if (options.note)
     options.note("going on: " + describe() + damage);

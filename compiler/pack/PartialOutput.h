@@ -120,7 +120,7 @@ private:
   WritableFile journal; ///< locked
   OutputPlan plan;
   std::vector<std::unique_ptr<File>> files; ///< the artifact's own, then parts
-  std::vector<PackedWeight> done; ///< when this process began
+  std::vector<PackedWeight> done;           ///< when this process began
   uint64_t inputsHash = 0, journalEnd = 0;
   uint64_t finishedBytes = 0, totalBytes = 0;
   bool keepFinished = true, isCommitted = false;

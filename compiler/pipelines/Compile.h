@@ -75,8 +75,8 @@ struct VerifyReport {
 };
 
 struct CompileReport {
-  uint64_t fileBytes = 0; ///< with parts
-  size_t parts = 0;       ///< files beside the artifact's own
+  uint64_t fileBytes = 0;   ///< with parts
+  size_t parts = 0;         ///< files beside the artifact's own
   uint64_t weightBytes = 0; ///< with withoutWeights: what they would take
   uint64_t codeBytes = 0;
   uint64_t checkpointBytes = 0;

@@ -10,7 +10,8 @@
 /// checked before the first field is used, in this order: size, magic, version,
 /// header hash, sizes, index hash, flatbuffers verifier, section table, section
 /// hashes and padding, the rules that artifact.fbs states (Semantics.h), parts
-/// (Parts.h), and weight hashes. Code that holds an Artifact runs without further checks.
+/// (Parts.h), and weight hashes. Code that holds an Artifact runs without
+/// further checks.
 ///
 //===----------------------------------------------------------------------===//
 

@@ -101,12 +101,12 @@ Result<MappedFiles> mapParts(const abi::Index &index,
                            path + ": expected part " + std::to_string(i + 1) +
                                " of " + std::to_string(parts.size()) +
                                " of the artifact, found no such file");
-    RETORT_RETURN_IF_ERROR(files.append(
-        path, abi::kPartAlignment, parts[i]->size(),
-        [&](std::span<const std::byte> head, uint64_t fileSize) {
-          return checkPart(index, i, head, fileSize, ignoreHashes)
-              .withContext(path);
-        }));
+    RETORT_RETURN_IF_ERROR(
+        files.append(path, abi::kPartAlignment, parts[i]->size(),
+                     [&](std::span<const std::byte> head, uint64_t fileSize) {
+                       return checkPart(index, i, head, fileSize, ignoreHashes)
+                           .withContext(path);
+                     }));
   }
   return files;
 }

@@ -137,8 +137,9 @@ Status checkParts(const abi::Index &index) {
     std::string_view name = parts[i]->name()->string_view();
     std::string where = "part " + str(i + 1);
     if (!isPartName(name))
-      return invalid(where + ": expected the name of a file in the artifact's "
-                             "folder that ends in " +
+      return invalid(where +
+                     ": expected the name of a file in the artifact's "
+                     "folder that ends in " +
                      std::string(kPartSuffix));
     if (!names.insert(name).second)
       return invalid(where + ": the name '" + std::string(name) +

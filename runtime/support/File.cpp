@@ -90,10 +90,9 @@ Status readAll(int fd, const std::string &path, void *to, size_t size) {
     if (n < 0)
       return ioError(path, "read");
     if (n == 0)
-      return Status::error(Code::Io, path + ": expected " +
-                                         std::to_string(size) +
-                                         " bytes, found " +
-                                         std::to_string(done));
+      return Status::error(Code::Io,
+                           path + ": expected " + std::to_string(size) +
+                               " bytes, found " + std::to_string(done));
     done += static_cast<size_t>(n);
   }
   return Status::ok();
@@ -143,9 +142,9 @@ Result<MappedFiles> MappedFiles::reserve(uint64_t size) {
   void *p = ::mmap(nullptr, size, PROT_NONE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED)
-    return Status::error(Code::OutOfMemory,
-                         "cannot reserve " + std::to_string(size) +
-                             " bytes of address space");
+    return Status::error(Code::OutOfMemory, "cannot reserve " +
+                                                std::to_string(size) +
+                                                " bytes of address space");
   files.data = static_cast<std::byte *>(p);
   files.reserved = size;
   return files;
@@ -168,10 +167,10 @@ MappedFiles::~MappedFiles() {
     ::munmap(data, reserved);
 }
 
-Status MappedFiles::append(
-    const std::string &path, uint64_t skip, uint64_t size,
-    const std::function<Status(std::span<const std::byte> head,
-                               uint64_t fileSize)> &check) {
+Status
+MappedFiles::append(const std::string &path, uint64_t skip, uint64_t size,
+                    const std::function<Status(std::span<const std::byte> head,
+                                               uint64_t fileSize)> &check) {
   uint64_t fileSize = 0;
   RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, fileSize));
   FdCloser closer{fd};
@@ -222,9 +221,9 @@ Result<WritableFile> WritableFile::open(const std::string &path,
                                         std::string name, bool truncate) {
   WritableFile file;
   file.name = std::move(name);
-  file.fd = ::open(path.c_str(),
-                   O_RDWR | O_CREAT | O_CLOEXEC | (truncate ? O_TRUNC : 0),
-                   0644);
+  file.fd =
+      ::open(path.c_str(),
+             O_RDWR | O_CREAT | O_CLOEXEC | (truncate ? O_TRUNC : 0), 0644);
   if (file.fd < 0)
     return ioError(file.name, "create");
   return file;
@@ -269,11 +268,10 @@ Status WritableFile::readAt(uint64_t offset, std::span<std::byte> bytes) const {
     if (n < 0)
       return ioError(name, "read");
     if (n == 0)
-      return Status::error(Code::InvalidData,
-                           name + ": expected " +
-                               std::to_string(offset + bytes.size()) +
-                               " bytes or more, found " +
-                               std::to_string(offset + done));
+      return Status::error(
+          Code::InvalidData,
+          name + ": expected " + std::to_string(offset + bytes.size()) +
+              " bytes or more, found " + std::to_string(offset + done));
     done += static_cast<size_t>(n);
   }
   return Status::ok();

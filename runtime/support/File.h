@@ -62,10 +62,9 @@ public:
   /// end at a page. The file begins with `skip` more bytes, a multiple of the
   /// page size: `check` gets them, or what there is of them, and the file's
   /// size, and must see to it that the file has skip + size bytes.
-  Status
-  append(const std::string &path, uint64_t skip, uint64_t size,
-         const std::function<Status(std::span<const std::byte> head,
-                                    uint64_t fileSize)> &check);
+  Status append(const std::string &path, uint64_t skip, uint64_t size,
+                const std::function<Status(std::span<const std::byte> head,
+                                           uint64_t fileSize)> &check);
   /// What has been mapped; valid while the object lives.
   std::span<const std::byte> bytes() const { return {data, mapped}; }
 

@@ -119,7 +119,8 @@ ProcessResult runProcess(const std::vector<std::string> &command,
       break;
     }
     if (options.interruptSignal && !interrupted &&
-        elapsed >= options.interruptSeconds) {
+        (options.interruptWhen ? options.interruptWhen()
+                               : elapsed >= options.interruptSeconds)) {
       ::kill(child, *options.interruptSignal);
       interrupted = true;
     }

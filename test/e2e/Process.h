@@ -14,6 +14,7 @@
 #define RETORT_TEST_E2E_PROCESS_H
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,6 +27,9 @@ struct ProcessOptions {
   /// Signal to send after `interruptSeconds`, if it still runs.
   std::optional<int> interruptSignal;
   double interruptSeconds = 0;
+  /// If set, the signal is sent when this is true instead; asked every few
+  /// milliseconds.
+  std::function<bool()> interruptWhen;
   /// Limits of the system: bytes of a file, bytes of address space.
   std::optional<uint64_t> fileSizeLimit, memoryLimit;
   /// Standard output goes to this file instead of `out`.

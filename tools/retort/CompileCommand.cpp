@@ -80,9 +80,9 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
   std::string targets;
   for (const std::string &target : report.targets)
     targets += (targets.empty() ? "" : ", ") + target;
-  std::string parts =
-      report.parts == 0 ? ""
-                        : " with " + std::to_string(report.parts) + " parts";
+  std::string parts = report.parts == 0
+                          ? ""
+                          : " with " + std::to_string(report.parts) + " parts";
   std::string text = options.output + ": " + readableBytes(report.fileBytes) +
                      parts + ", weights " + options.weights + ", " +
                      std::to_string(report.kernels) + " kernels for " +

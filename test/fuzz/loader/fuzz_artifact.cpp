@@ -6,9 +6,9 @@
 //===----------------------------------------------------------------------===//
 //
 // An input is taken three times: as a whole file, as the index of a good file,
-// whose header and sections are right, and as the front of a part. Hashes are not compared, as they would
-// keep the fuzzer from everything behind them. What passes the checks is read
-// the way the tools read it; code is not loaded.
+// whose header and sections are right, and as the front of a part. Hashes are
+// not compared, as they would keep the fuzzer from everything behind them. What
+// passes the checks is read the way the tools read it; code is not loaded.
 //
 //===----------------------------------------------------------------------===//
 

@@ -65,8 +65,8 @@ protected:
     weights.push_back(std::move(extra));
     all = builder.sections[1];
     for (auto &weight : weights)
-      weight->hash = XXH3_64bits(all.data() + weight->offset,
-                                 weight->stored_size);
+      weight->hash =
+          XXH3_64bits(all.data() + weight->offset, weight->stored_size);
     builder.sections.erase(builder.sections.begin() + 1);
     builder.index.sections.erase(builder.index.sections.begin() + 1);
     builder.index.weights_id = kId;
@@ -117,9 +117,9 @@ protected:
     expectError(Code::InvalidData, {message});
   }
 
-  std::string folder = (std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") +
-                       std::string("/retort-parts-") +
-                       std::to_string(::getpid());
+  std::string folder =
+      (std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") +
+      std::string("/retort-parts-") + std::to_string(::getpid());
   ArtifactBuilder builder;
   Bytes all;
   std::vector<std::span<const std::byte>> parts;
@@ -195,8 +195,8 @@ TEST_F(PartsTest, SwappedParts) {
   fs::rename(path(name(0)), path("x"));
   fs::rename(path(name(1)), path(name(0)));
   fs::rename(path("x"), path(name(1)));
-  expectError(Code::InvalidData, {name(0), "expected part 1 of 3",
-                                  "found part 2 of 3"});
+  expectError(Code::InvalidData,
+              {name(0), "expected part 1 of 3", "found part 2 of 3"});
 }
 
 TEST_F(PartsTest, PartOfAnotherArtifact) {
@@ -257,9 +257,11 @@ TEST_F(PartsTest, NamesOutsideTheFolder) {
 }
 
 TEST_F(PartsTest, NameTwice) {
-  expectBadIndex([](retort::abi::IndexT &index) {
-    index.parts[1]->name = index.parts[0]->name;
-  }, "appears twice");
+  expectBadIndex(
+      [](retort::abi::IndexT &index) {
+        index.parts[1]->name = index.parts[0]->name;
+      },
+      "appears twice");
 }
 
 TEST_F(PartsTest, SizesThatCannotBe) {
@@ -277,22 +279,26 @@ TEST_F(PartsTest, SizesThatCannotBe) {
               {2, 100000, "weights: expected tensors of"}};
   for (const auto &row : rows) {
     uint64_t before = builder.index.parts[row.part]->size;
-    expectBadIndex([&](retort::abi::IndexT &index) {
-      index.parts[row.part]->size = row.size;
-    }, row.message);
+    expectBadIndex(
+        [&](retort::abi::IndexT &index) {
+          index.parts[row.part]->size = row.size;
+        },
+        row.message);
     builder.index.parts[row.part]->size = before;
   }
 }
 
 TEST_F(PartsTest, TooMany) {
-  expectBadIndex([](retort::abi::IndexT &index) {
-    while (index.parts.size() <= retort::abi::kMaxParts) {
-      index.parts.push_back(std::make_unique<retort::abi::PartT>());
-      index.parts.back()->name =
-          std::to_string(index.parts.size()) + ".retort-part";
-      index.parts.back()->size = kPartAlignment;
-    }
-  }, "parts: number: expected 1 to 512");
+  expectBadIndex(
+      [](retort::abi::IndexT &index) {
+        while (index.parts.size() <= retort::abi::kMaxParts) {
+          index.parts.push_back(std::make_unique<retort::abi::PartT>());
+          index.parts.back()->name =
+              std::to_string(index.parts.size()) + ".retort-part";
+          index.parts.back()->size = kPartAlignment;
+        }
+      },
+      "parts: number: expected 1 to 512");
 }
 
 TEST_F(PartsTest, BesideAWeightsSection) {
@@ -305,9 +311,9 @@ TEST_F(PartsTest, BesideAWeightsSection) {
 }
 
 TEST_F(PartsTest, WithoutWeights) {
-  expectBadIndex([](retort::abi::IndexT &index) {
-    index.program->without_weights = true;
-  }, "parts: expected none in an artifact without weights");
+  expectBadIndex(
+      [](retort::abi::IndexT &index) { index.program->without_weights = true; },
+      "parts: expected none in an artifact without weights");
 }
 
 TEST_F(PartsTest, IdWithoutParts) {

@@ -213,9 +213,9 @@ TEST(JournalTest, DifferencesAreNamed) {
 }
 
 TEST(JournalTest, NamesFromTheFileArePrintable) {
-  EXPECT_EQ(describeDifference(std::vector<JournalInput>{{"a\x1b[2J\n", ""}},
-                               {}),
-            "a?[2J?");
+  EXPECT_EQ(
+      describeDifference(std::vector<JournalInput>{{"a\x1b[2J\n", ""}}, {}),
+      "a?[2J?");
 }
 
 } // namespace

@@ -261,8 +261,8 @@ TEST_P(ResumeTest, GarbageBehindTheRecordsIsIgnored) {
 TEST_P(ResumeTest, DamagedWeightsArePackedAgain) {
   auto want = expected(GetParam());
   writeAndKill(GetParam(), 4);
-  std::string file = partial(GetParam() ? "model-00001-of-00005.retort-part"
-                                        : "model.retort");
+  std::string file =
+      partial(GetParam() ? "model-00001-of-00005.retort-part" : "model.retort");
   ASSERT_TRUE(fs::exists(file));
   auto bytes = readFile(file, 1 << 30);
   ASSERT_TRUE(bytes);
@@ -306,8 +306,7 @@ TEST_P(ResumeTest, DamagedJournalStartsAnew) {
   EXPECT_TRUE(filesIn(outDir.path()) == want);
 }
 
-INSTANTIATE_TEST_SUITE_P(Files, ResumeTest,
-                         testing::Values(0, kPartBytes),
+INSTANTIATE_TEST_SUITE_P(Files, ResumeTest, testing::Values(0, kPartBytes),
                          [](const auto &info) {
                            return info.param ? "Split" : "Whole";
                          });
