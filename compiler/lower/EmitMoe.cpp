@@ -312,7 +312,7 @@ LogicalResult emitMoeUp(KernelBuilder &k, Operation *op) {
                               slot % slots * resultSlot,
                           sums, at, stripStride);
           }};
-  emitLinearMany(linear, job);
+  emitLinearJob(linear, job);
   return success();
 }
 
@@ -391,7 +391,7 @@ LogicalResult emitMoeDown(KernelBuilder &k, Operation *op) {
               Index slot = entry(row);
               addTo(slot / slots, slot % slots, unit, sums, at);
             }};
-    emitLinearMany(linear, job);
+    emitLinearJob(linear, job);
   });
   return success();
 }

@@ -50,7 +50,8 @@ struct LinearJob {
   /// `LinearKernel::tiling.tiles`.
   Index weightBase, tile;
   /// Inputs: row r begins at element xBase + r * xStride of x, or at xRow(r) if
-  /// that is given. The algorithm for one token takes row 0 alone.
+  /// that is given. With class `one` there is row 0 alone, with `few` at most
+  /// kFewTokens of them.
   Index xBase, rows;
   std::function<Index(Index)> xRow;
   /// Takes the finished sums of an output unit for an input row. They lie in
@@ -61,11 +62,14 @@ struct LinearJob {
       finish;
 };
 
-/// One token: streams of weights, decoded in registers.
+/// One or a few tokens: streams of weights, decoded in registers.
 void emitLinearOne(LinearKernel &linear, const LinearJob &job);
 
 /// Many tokens: weights decoded once per token block, a register tile of FMAs.
 void emitLinearMany(LinearKernel &linear, const LinearJob &job);
+
+/// The one for the entry's class.
+void emitLinearJob(LinearKernel &linear, const LinearJob &job);
 
 /// What becomes of a linear launch's sums.
 struct LinearEpilogue {

@@ -29,7 +29,8 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu, TokenClass tokens) {
   tiling.units = ceilDiv(ceilDiv(rows, kStripRows), tiling.unitStrips);
   // Four streams of weights come closest to the memory's bandwidth; the sums of
   // eight strips for a token block stay in the second-level cache.
-  tiling.unitsPerTile = (tokens == TokenClass::One ? 4 : 8) / tiling.unitStrips;
+  tiling.unitsPerTile =
+      (tokens == TokenClass::Many ? 8 : 4) / tiling.unitStrips;
   while (tiling.unitsPerTile > 1 &&
          ceilDiv(tiling.units, tiling.unitsPerTile) < kMinTiles)
     tiling.unitsPerTile /= 2;
@@ -47,11 +48,12 @@ int64_t linearScratchBytes(const LinearTiling &linear, Value weight,
                            TokenClass tokens, bool gathers) {
   auto type = cast<RankedTensorType>(weight.getType());
   int64_t elements =
-      tokens == TokenClass::One
-          ? LinearOneScratch(linear, *encoding::getPackedEncoding(type),
-                             type.getDimSize(1))
-                .end
-          : LinearManyScratch(linear, gathers).end;
+      tokens == TokenClass::Many
+          ? LinearManyScratch(linear, gathers).end
+          : LinearOneScratch(linear, *encoding::getPackedEncoding(type),
+                             type.getDimSize(1),
+                             tokens == TokenClass::One ? 1 : kFewTokens)
+                .end;
   return elements * 4;
 }
 
@@ -90,7 +92,7 @@ HeadLinearTiling::HeadLinearTiling(HeadLinearOp op, TokenClass tokens)
     : heads(op.getHeads()) {
   linear = getLinearTiling(rowsOf(op.getWeight()) / heads, false, tokens);
   // Heads are tiles enough.
-  int64_t perTile = tokens == TokenClass::One ? 4 : 8;
+  int64_t perTile = tokens == TokenClass::Many ? 8 : 4;
   linear.unitsPerTile = std::min(perTile, linear.units);
   linear.tiles = ceilDiv(linear.units, linear.unitsPerTile);
 }
@@ -122,6 +124,14 @@ static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
   return {.tiles = tiling.tiles,
           .tokensPerTile = tiling.tokensPerTile,
           .scratchBytes = tiling.end * 4};
+}
+
+TokenClass entryClass(Operation *launch, TokenClass tokens) {
+  if (isa<LinearOp, HeadLinearOp, MoeUpOp, MoeDownOp>(launch))
+    return tokens;
+  if (isa<AttentionOp>(launch))
+    return tokens == TokenClass::Many ? tokens : TokenClass::One;
+  return TokenClass::Any;
 }
 
 Tiling getTiling(Operation *launch, TokenClass tokens) {

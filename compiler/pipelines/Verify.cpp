@@ -127,6 +127,36 @@ Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
   return out;
 }
 
+/// What the draft layer expects after the last token, having seen them all.
+Result<std::vector<float>> runDraft(std::shared_ptr<const Artifact> artifact,
+                                    std::span<const int32_t> tokens,
+                                    ResidentWeights &resident,
+                                    const ExamineOptions &options) {
+  RETORT_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
+                          Model::load(std::move(artifact)));
+  SessionOptions session;
+  session.context = static_cast<uint32_t>(tokens.size());
+  session.threads = static_cast<unsigned>(options.threads);
+  session.draft = true;
+  session.observer = [&](const LaunchEvent &event) {
+    resident.read(event.launch.weight_bytes());
+  };
+  RETORT_ASSIGN_OR_RETURN(auto s, Session::create(model, session));
+  RETORT_RETURN_IF_ERROR(s->feed(tokens.first(tokens.size() - 1)));
+  RETORT_ASSIGN_OR_RETURN(std::span<const float> logits,
+                          s->draft(tokens.back()));
+  return std::vector<float>(logits.begin(), logits.end());
+}
+
+Status disagree(const std::string &where, double error) {
+  char text[160];
+  std::snprintf(text, sizeof(text),
+                "%s: compiled code and the reference interpreter differ by a "
+                "relative RMS of %.3g, expected at most %.3g",
+                where.c_str(), error, kVerifyTolerance);
+  return Status::error(Code::Internal, text);
+}
+
 Result<VerifyReport> compare(const CompiledOutput &compiled,
                              const ReferenceOutput &packed,
                              const ReferenceOutput &source, int64_t tokens,
@@ -150,14 +180,6 @@ Result<VerifyReport> compare(const CompiledOutput &compiled,
   }
   if (!packed.experts.empty())
     report.sameExperts = compiled.experts == packed.experts;
-  auto disagree = [](const std::string &where, double error) {
-    char text[160];
-    std::snprintf(text, sizeof(text),
-                  "%s: compiled code and the reference interpreter differ by a "
-                  "relative RMS of %.3g, expected at most %.3g",
-                  where.c_str(), error, kVerifyTolerance);
-    return Status::error(Code::Internal, text);
-  };
   for (size_t l = 0; l < report.layers.size(); ++l)
     if (!(report.layers[l] <= kVerifyTolerance))
       return disagree("layer " + std::to_string(l), report.layers[l]);
@@ -208,6 +230,7 @@ Result<Examination> examineArtifact(const std::string &path,
   std::vector<int32_t> tokens = testTokens(vocab, count);
   packed.keepHiddenStates = options.verify;
   packed.keepExperts = options.verify && config.moe;
+  packed.mtp = options.verify && config.numMtpLayers > 0 && count > 1;
   packed.lastLogitsOnly = !options.verify;
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput expected,
                           runReference(source, tokens, packed));
@@ -234,6 +257,15 @@ Result<Examination> examineArtifact(const std::string &path,
   RETORT_ASSIGN_OR_RETURN(
       result.verify,
       compare(compiled, expected, original, count, config.hiddenSize, vocab));
+  if (packed.mtp) {
+    RETORT_ASSIGN_OR_RETURN(std::vector<float> draft,
+                            runDraft(artifact, tokens, resident, options));
+    double error = relativeRms(
+        draft, std::span<const float>(expected.mtpLogits).last(vocab));
+    result.verify->draft = error;
+    if (!(error <= kVerifyTolerance))
+      return disagree("draft logits", error);
+  }
   return result;
 }
 
@@ -254,6 +286,8 @@ void addVerifyProperties(const VerifyReport &report, abi::IndexT &index) {
   add("verify.logits", number(report.logits));
   add("verify.encoding", number(report.encoding));
   add("verify.same_greedy", report.sameGreedy ? "true" : "false");
+  if (report.draft)
+    add("verify.draft", number(*report.draft));
   if (report.sameExperts)
     add("verify.same_experts", *report.sameExperts ? "true" : "false");
 }

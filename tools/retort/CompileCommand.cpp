@@ -69,6 +69,8 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
                       {"logits", report.verify->logits},
                       {"encoding", report.verify->encoding},
                       {"same_greedy", report.verify->sameGreedy}};
+    if (report.verify->draft)
+      json["verify"]["draft"] = *report.verify->draft;
     if (report.verify->sameExperts)
       json["verify"]["same_experts"] = *report.verify->sameExperts;
   }

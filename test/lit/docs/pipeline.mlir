@@ -70,17 +70,17 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // doc: plan
 // PLAN: program.buffer @tokens activation per_token 4
 // PLAN-NEXT: program.buffer @hidden activation per_token 512
-// PLAN-NEXT: program.buffer @row_2 activation per_token 512
-// PLAN-NEXT: program.buffer @row_3 activation per_token 1024
-// PLAN-NEXT: program.buffer @fixed_1 activation fixed 16384
+// PLAN-NEXT: program.buffer @row_0 activation per_token 512
+// PLAN-NEXT: program.buffer @row_1 activation per_token 1024
+// PLAN-NEXT: program.buffer @fixed_2 activation fixed 16384
 // PLAN-NEXT: program.buffer @logits activation fixed 65536
 // ...
 // PLAN: program.phase @head_one head tokens(1, 1) {
-// PLAN-NEXT:   program.launch @rms_norm_2_one [@hidden, @packed.final.weight, @fixed_1] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 1024 flops_per_token 512
-// PLAN-NEXT:   program.launch @linear_4_one [@fixed_1, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2560 flops_per_token 131072
+// PLAN-NEXT:   program.launch @rms_norm_1 [@hidden, @packed.final.weight, @fixed_2] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 1024 flops_per_token 512
+// PLAN-NEXT:   program.launch @linear_6_one [@fixed_2, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2560 flops_per_token 131072
 // PLAN-NEXT: }
 // ...
-// PLAN: kernel.entry @linear_4_one tokens(one) {
+// PLAN: kernel.entry @linear_6_one tokens(one) {
 // PLAN-NEXT: ^bb0(%arg0: tensor<?x128xf32>, %arg1: tensor<512x128xf32, #encoding.packed<int8, 32>>):
 // PLAN-NEXT:   %0 = kernel.linear %arg0, %arg1 : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x512xf32>
 // PLAN-NEXT: }
