@@ -13,6 +13,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 namespace retort {
 namespace {
@@ -77,6 +80,9 @@ struct Probe {
   uint64_t (*read)(const std::byte *, uint64_t);
   float (*fma)(float);
   int lanes;
+  /// As many chains and steps as `fma`, of integer dot products; null: none.
+  uint64_t (*dot)(int);
+  int products; ///< of one dot product instruction
 };
 
 uint64_t readBase(const std::byte *p, uint64_t n) { return sumWords<16>(p, n); }
@@ -90,6 +96,33 @@ __attribute__((target("avx2,fma"))) uint64_t readAvx2(const std::byte *p,
 __attribute__((target("avx2,fma"))) float fmaAvx2(float x) {
   return fmaChains<32>(x);
 }
+__attribute__((target("avx2,fma"))) uint64_t dotAvx2(int start) {
+  __m256i x[kChains], w = _mm256_set1_epi8(static_cast<char>(start));
+  for (int c = 0; c < kChains; ++c)
+    x[c] = _mm256_set1_epi8(static_cast<char>(start + c));
+  for (int i = 0; i < kFmaSteps; ++i)
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c)
+      x[c] = _mm256_maddubs_epi16(x[c], w);
+  __m256i sum = x[0];
+  for (int c = 1; c < kChains; ++c)
+    sum = _mm256_add_epi16(sum, x[c]);
+  return static_cast<uint64_t>(_mm256_extract_epi64(sum, 0));
+}
+__attribute__((target("avx512f,avx512vnni,avx512vl,avx2,fma"))) uint64_t
+dotVnni(int start) {
+  __m512i x[kChains], w = _mm512_set1_epi32(start);
+  for (int c = 0; c < kChains; ++c)
+    x[c] = _mm512_set1_epi32(start + c);
+  for (int i = 0; i < kFmaSteps; ++i)
+#pragma GCC unroll 12
+    for (int c = 0; c < kChains; ++c)
+      x[c] = _mm512_dpbusd_epi32(x[c], w, w);
+  __m512i sum = x[0];
+  for (int c = 1; c < kChains; ++c)
+    sum = _mm512_add_epi32(sum, x[c]);
+  return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm512_castsi512_si128(sum)));
+}
 __attribute__((target("avx512f,avx2,fma"))) uint64_t
 readAvx512(const std::byte *p, uint64_t n) {
   return sumWords<64>(p, n);
@@ -101,12 +134,15 @@ __attribute__((target("avx512f,avx2,fma"))) float fmaAvx512(float x) {
 
 Probe chooseProbe() {
 #if defined(__x86_64__)
-  if (hostCpu().has("avx512f"))
-    return {readAvx512, fmaAvx512, 16};
+  if (hostCpu().has("avx512f")) {
+    if (hostCpu().has("avx512vnni"))
+      return {readAvx512, fmaAvx512, 16, dotVnni, 64};
+    return {readAvx512, fmaAvx512, 16, dotAvx2, 32};
+  }
   if (hostCpu().has("avx2") && hostCpu().has("fma"))
-    return {readAvx2, fmaAvx2, 8};
+    return {readAvx2, fmaAvx2, 8, dotAvx2, 32};
 #endif
-  return {readBase, fmaBase, 4};
+  return {readBase, fmaBase, 4, nullptr, 0};
 }
 
 template <typename Fn> double bestSeconds(Workers &workers, Fn &&job) {
@@ -143,6 +179,12 @@ Result<MachinePeaks> measureMachine(Workers &workers) {
   });
   peaks.gflops =
       2.0 * kFmaSteps * kChains * probe.lanes * threads / seconds / 1e9;
+  if (probe.dot) {
+    seconds = bestSeconds(
+        workers, [&](unsigned w) { keep.fetch_add(probe.dot(1 + int(w))); });
+    peaks.int8Gops =
+        2.0 * kFmaSteps * kChains * probe.products * threads / seconds / 1e9;
+  }
   return peaks;
 }
 

@@ -21,6 +21,10 @@ namespace retort {
 struct MachinePeaks {
   double readGbps = 0; ///< 10^9 bytes per second, streamed from memory
   double gflops = 0;   ///< 10^9 f32 operations per second, FMA counted as two
+  /// 10^9 operations per second of the widest instruction that multiplies and
+  /// adds 8-bit integers, each multiply-add counted as two; 0 where no such
+  /// instruction is known.
+  double int8Gops = 0;
 };
 
 /// Best of a few rounds over `workers`; takes about a quarter of a second and,

@@ -29,6 +29,7 @@ struct BenchOptions {
 struct Numbers {
   std::vector<double> prefillTps, decodeTps, loadMs;
   uint64_t bytesPerToken = 0;
+  uint64_t prefillFlops = 0; ///< of the whole prompt
   MachinePeaks machine;
 };
 
@@ -152,6 +153,18 @@ std::string ledgerTable(const std::vector<LedgerLine> &lines,
   return out;
 }
 
+/// Of the prompt in the chunks that it is computed in.
+uint64_t prefillFlops(const Session &session, const BenchOptions &o) {
+  const abi::Program &program = *session.model().index().program();
+  uint64_t sum = phaseWork(program, abi::PhaseKind::Head, 1, 0).flops;
+  for (uint64_t at = 0; at < o.prompt; at += session.prefillChunk())
+    sum +=
+        phaseWork(program, abi::PhaseKind::Body,
+                  std::min<uint64_t>(session.prefillChunk(), o.prompt - at), at)
+            .flops;
+  return sum;
+}
+
 /// A run of its own, since taking times at each launch costs some.
 Result<std::vector<LedgerLine>> takeLedger(const BenchOptions &o) {
   RETORT_ASSIGN_OR_RETURN(auto session, openSession(o, true));
@@ -174,6 +187,7 @@ Status bench(const BenchOptions &o) {
     RETORT_RETURN_IF_ERROR(decode(*session, o, numbers));
     if (rep == 0) {
       numbers.bytesPerToken = meanBytes(*session->model().index().program(), o);
+      numbers.prefillFlops = prefillFlops(*session, o);
       RETORT_ASSIGN_OR_RETURN(auto workers,
                               Workers::create(session->threads()));
       RETORT_ASSIGN_OR_RETURN(numbers.machine, measureMachine(*workers));
@@ -185,6 +199,8 @@ Status bench(const BenchOptions &o) {
   }
   double decodeTps = median(numbers.decodeTps);
   double gbps = numbers.bytesPerToken * decodeTps / 1e9;
+  double prefillGflops = static_cast<double>(numbers.prefillFlops) / o.prompt *
+                         median(numbers.prefillTps) / 1e9;
   if (o.json) {
     Json out = {{"prefill_tps", median(numbers.prefillTps)},
                 {"decode_tps", decodeTps},
@@ -192,22 +208,27 @@ Status bench(const BenchOptions &o) {
                 {"bytes_per_token", numbers.bytesPerToken},
                 {"read_gbps", gbps},
                 {"machine_gbps", numbers.machine.readGbps},
-                {"machine_gflops", numbers.machine.gflops}};
+                {"prefill_gflops", prefillGflops},
+                {"machine_gflops", numbers.machine.gflops},
+                {"machine_int8_gops", numbers.machine.int8Gops}};
     if (o.ledger)
       out["ledger"] = ledgerJson(ledger, numbers.machine);
     return writeOut(out.dump(2) + "\n");
   }
-  char text[512];
+  char text[640];
   std::snprintf(text, sizeof text,
                 "load     %9.1f ms\n"
                 "prefill  %9.1f t/s  (%u tokens)\n"
                 "decode   %9.1f t/s  (%u tokens, %.1f MB each)\n"
-                "read     %9.1f GB/s (%.0f%% of this machine's %.1f GB/s; %.0f "
-                "GFLOP/s f32)\n",
+                "read     %9.1f GB/s in decode (%.0f%% of this machine's %.1f "
+                "GB/s)\n"
+                "compute  %9.1f GFLOP/s in prefill (%.0f%% of this machine's "
+                "%.0f in f32, %.0f in int8)\n",
                 median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
                 decodeTps, o.gen, numbers.bytesPerToken / 1e6, gbps,
                 100 * gbps / numbers.machine.readGbps, numbers.machine.readGbps,
-                numbers.machine.gflops);
+                prefillGflops, 100 * prefillGflops / numbers.machine.gflops,
+                numbers.machine.gflops, numbers.machine.int8Gops);
   return writeOut(text + (o.ledger ? "\n" + ledgerTable(ledger, numbers.machine)
                                    : std::string()));
 }

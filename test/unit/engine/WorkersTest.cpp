@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "runtime/engine/Workers.h"
+#include "runtime/loader/Cpu.h"
 #include "runtime/engine/Machine.h"
 
 #include <gtest/gtest.h>
@@ -77,6 +78,11 @@ TEST(MachineTest, PeaksArePlausible) {
   EXPECT_LT(peaks->readGbps, 2000);
   EXPECT_GT(peaks->gflops, 0.1);
   EXPECT_LT(peaks->gflops, 1000);
+  if (hostCpu().has("avx2")) {
+    // Four times the lanes; a busy machine may give one of the two less.
+    EXPECT_GT(peaks->int8Gops, peaks->gflops);
+    EXPECT_LT(peaks->int8Gops, 32 * peaks->gflops);
+  }
   RecordProperty("read_gbps", std::to_string(peaks->readGbps));
   RecordProperty("gflops", std::to_string(peaks->gflops));
 }
