@@ -125,7 +125,7 @@ FailureOr<Fuser::LatentInputs> Fuser::latentInputs(model::MlaOp op) {
     return failure();
   auto normed = kernel::RmsNormOp::create(
       b, op.getLoc(), activation(model::widthOf(qLatent.getResult())),
-      inputs.projected, *normWeight, qNorm.getEpsAttr(), UnitAttr(),
+      mlir::TypeRange(), inputs.projected, *normWeight, qNorm.getEpsAttr(), UnitAttr(),
       b.getI64IntegerAttr(0));
   label(normed, "rms_norm q", layer);
   SmallVector<WeightBuilder::Run> queryRows, queryBiases;

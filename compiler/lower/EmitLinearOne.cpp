@@ -201,6 +201,8 @@ void LinearOne::emit() {
 } // namespace
 
 void emitLinearOne(LinearKernel &linear, const LinearJob &job) {
+  if (linear.inputs)
+    return emitLinearIntOne(linear, job);
   LinearOne(linear, job).emit();
 }
 

@@ -85,6 +85,30 @@ struct LinearManyScratch {
   }
 };
 
+/// Scratch of an integer linear launch of many tokens, in 32-bit elements: a
+/// group of a strip's weights [step][32 rows], its scales and zero points, sums
+/// [strip][token][32 rows], then of a column block of inputs the quants
+/// [group][token][words], scales and sums of quants [group][token].
+struct LinearIntManyScratch {
+  int64_t panel = 0, rowScales, zeroPoints, sums, quants, scales, quantSums,
+          end;
+  LinearIntManyScratch(const LinearTiling &tiling,
+                       const ActivationEncoding &inputs) {
+    constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+    rowScales = words(inputs) * kStripRows;
+    zeroPoints = rowScales + kStripRows;
+    sums = zeroPoints + kStripRows;
+    quants = sums + tiling.stripsPerTile() * kLinearTokenBlock * kStripRows;
+    scales = quants + kGroups * kLinearTokenBlock * words(inputs);
+    quantSums = scales + kGroups * kLinearTokenBlock;
+    end = quantSums + kGroups * kLinearTokenBlock;
+  }
+  /// 32-bit words of a group's quants, which meet as many steps of weights.
+  static int64_t words(const ActivationEncoding &inputs) {
+    return kActivationGroup * inputs.quantBytes() / 4;
+  }
+};
+
 /// Positions that an attention tile takes at a time, a multiple of what the
 /// cache's blocks hold; the cache is readable up to a multiple of it
 /// (kPositionPadding). Rows, each a query head of a token, that share its

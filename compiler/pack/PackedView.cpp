@@ -106,4 +106,31 @@ bool PackedView::read(std::string_view tensor, int64_t firstRow,
   return true;
 }
 
+void PackedView::roundInputs(std::string_view tensor,
+                             std::span<float> row) const {
+  auto it = byTensor.find(tensor);
+  if (it == byTensor.end())
+    return;
+  const Run *found = nullptr;
+  for (const Run &run : it->second)
+    if (!run.cols && (!found || run.spec > found->spec))
+      found = &run;
+  if (!found || !found->spec->inputs)
+    return;
+  // Groups are those of the packed columns, which may have gaps.
+  const WeightSpec &spec = *found->spec;
+  std::vector<float> packed(static_cast<size_t>(
+      roundUp<int64_t>(spec.cols, kActivationGroup)));
+  auto source = [&](const ColRun &cols) {
+    return row.subspan(static_cast<size_t>(cols.srcCol + found->run->colShift),
+                       static_cast<size_t>(cols.cols));
+  };
+  for (const ColRun &cols : spec.colRuns)
+    std::ranges::copy(source(cols), packed.begin() + cols.dstCol);
+  roundActivation(*spec.inputs, packed);
+  for (const ColRun &cols : spec.colRuns)
+    std::copy_n(packed.begin() + cols.dstCol, cols.cols,
+                source(cols).begin());
+}
+
 } // namespace retort

@@ -42,6 +42,12 @@ public:
   bool read(std::string_view tensor, int64_t firstRow, int64_t numRows,
             int64_t cols, std::span<float> out, bool last = false) const;
 
+  /// Rounds a row of inputs of a matrix, in the order of the tensor's columns,
+  /// as the launch rounds it that multiplies the packed matrix with them. Leaves
+  /// it alone if that launch takes it as it is. Of several specs the last
+  /// counts.
+  void roundInputs(std::string_view tensor, std::span<float> row) const;
+
 private:
   /// What a spec holds of a tensor: consecutive rows, or if the run is
   /// transposed the rows of a column run.

@@ -32,7 +32,7 @@ namespace {
 struct Options {
   int64_t rows = 8960, cols = 1536, tokens = 1, threads = 2, repetitions = 9;
   std::string encoding = "int4<32>", target, dump;
-  bool swiglu = false, cached = false, best = false;
+  bool plain = false, swiglu = false, cached = false, best = false;
 };
 
 double seconds() {
@@ -111,6 +111,12 @@ double fmaGflops(int64_t threads) {
   return double(threads) * kSteps * 12 * 16 / t * 1e-9;
 }
 
+/// What the inputs are quantized to; none with `--plain`.
+std::optional<ActivationEncoding> inputsOf(const Options &o,
+                                           const PackedEncoding &weights) {
+  return o.plain ? std::nullopt : ActivationEncoding::forWeights(weights);
+}
+
 std::string entryText(const Options &o, const PackedEncoding &encoding) {
   std::string name = encoding.str();
   if (size_t at = name.find('<'); at != std::string::npos) {
@@ -125,6 +131,12 @@ std::string entryText(const Options &o, const PackedEncoding &encoding) {
                        std::to_string(o.cols) + "xf32, #encoding.packed<" +
                        name + ">>";
   std::string x = activation(o.cols);
+  if (auto inputs = inputsOf(o, encoding)) {
+    x.pop_back();
+    x += inputs->kind == ActivationKind::Int8
+             ? ", #encoding.activation<int8, 32>>"
+             : ", #encoding.activation<int16, 32>>";
+  }
   return "kernel.entry @k tokens(" +
          std::string(o.tokens == 1 ? "one" : "many") + ") {\n^bb0(%x: " + x +
          ", %w: " + weight + "):\n  %y = kernel.linear %x, %w " +
@@ -181,9 +193,11 @@ Status bench(const Options &o) {
   uint8_t *weights = allocate(bytes * copies);
   std::memset(weights, 0x3c, bytes * copies);
   int64_t padded = roundUp<int64_t>(o.tokens, 8);
-  int64_t xSize = padded * roundUp<int64_t>(o.cols, kStrideMultiple);
-  float *x = reinterpret_cast<float *>(allocate(xSize * 4));
-  std::fill_n(x, xSize, 0.5f);
+  int64_t xStride = roundUp<int64_t>(o.cols, kStrideMultiple);
+  auto inputs = inputsOf(o, *encoding);
+  int64_t xBytes = padded * (inputs ? inputs->rowBytes(xStride) : xStride * 4);
+  uint8_t *x = allocate(xBytes);
+  std::memset(x, 0x3c, xBytes);
   uint8_t *y = allocate(padded * roundUp<int64_t>(o.rows, kStrideMultiple) * 4);
   std::vector<uint8_t *> scratch;
   for (int64_t i = 0; i < o.threads; ++i)
@@ -244,6 +258,7 @@ int main(int argc, char **argv) {
   app.add_option("--encoding", o.encoding, "as `int4<32>`");
   app.add_option("--target", o.target, "CPU target; default: this machine's");
   app.add_flag("--swiglu", o.swiglu, "rows are gate and up strips");
+  app.add_flag("--plain", o.plain, "integer weights by inputs of f32");
   app.add_flag("--cached", o.cached, "one token: leave the weights in cache");
   app.add_flag("--best", o.best, "give the shortest time, not the median");
   app.add_option("--dump", o.dump, "print the code instead: vector, llvm, asm");

@@ -1,0 +1,197 @@
+//===- EmitLinearIntMany.cpp - Integer matrix times many tokens -----------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// ```
+/// for each block of tokens                 sums stay in the caches
+///   for each block of columns              its inputs are gathered in scratch
+///     for each strip of the tile
+///       for each group of 32 columns       unpacked to 16 or 32 bits a column
+///         for each few tokens              a register tile: a strip's rows
+/// ```
+///
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Dot.h"
+#include "compiler/lower/LinearKernel.h"
+
+using namespace mlir;
+
+namespace retort {
+namespace {
+
+using Values = KernelBuilder::Values;
+
+class LinearIntMany {
+public:
+  LinearIntMany(LinearKernel &l, const LinearJob &job)
+      : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
+        dot(k, l.encoding), layout(l.tiling, *l.inputs),
+        floats(k.view(k.scratch(), k.index(0), k.f32())),
+        words(k.view(k.scratch(), k.index(0), k.i32())),
+        xWords(k.view(l.x, k.index(0), k.i32())),
+        xFloats(k.view(l.x, k.index(0), k.f32())) {}
+
+  void emit();
+
+private:
+  bool hasZeroPoints() const { return l.encoding.kind == EncodingKind::Int4; }
+  void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
+  void unpackGroup(Index block, Index groupInBlock);
+  void registerTile(Index group, Index token, Index sums);
+
+  LinearKernel &l;
+  const LinearJob &job;
+  KernelBuilder &k;
+  Decoder decode;
+  GroupDot dot;
+  LinearIntManyScratch layout;
+  Buffer floats, words, xWords, xFloats;
+};
+
+/// Columns of a token block as the register tiles go through them.
+void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
+                           Index numGroups) {
+  int64_t steps = dot.steps();
+  k.forLoop(k.index(0), numRows, 1, [&](Index r) {
+    Index element = job.xRow ? job.xRow(firstRow + r)
+                             : job.xBase + (firstRow + r) * l.xStride;
+    LinearKernel::QuantizedRow row = l.quantizedRow(element);
+    k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
+      Index from = firstGroup + g;
+      Index to = g * kLinearTokenBlock + r;
+      for (int64_t i = 0; i < steps; i += k.lanes()) {
+        int64_t n = std::min<int64_t>(k.lanes(), steps);
+        k.store(k.loadVector(xWords, row.quants + from * steps + i, n, 32),
+                words, to * steps + (layout.quants + i), n * 4);
+      }
+      k.store(k.load(xFloats, row.scales + from), floats, to + layout.scales);
+      if (hasZeroPoints())
+        k.store(k.load(xWords, row.sums + from), words, to + layout.quantSums);
+    });
+  });
+}
+
+void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
+  int64_t bytes = 4 * k.lanes();
+  Index first = groupInBlock * kActivationGroup;
+  for (int64_t v = 0; v < l.vectors(); ++v) {
+    int64_t lane = v * k.lanes();
+    for (int64_t i = 0; i < dot.packedWords(); ++i) {
+      auto [w0, w1] = dot.unpack(
+          decode.loadWords(block, first + i * columnStep(l.encoding), v));
+      k.store(w0, words, k.index(layout.panel + 2 * i * kStripRows + lane),
+              bytes);
+      k.store(w1, words,
+              k.index(layout.panel + (2 * i + 1) * kStripRows + lane), bytes);
+    }
+    k.store(decode.loadScales(block, v), floats,
+            k.index(layout.rowScales + lane), bytes);
+    if (l.encoding.zeroPoints)
+      k.store(decode.loadZeroPointInts(block, v), words,
+              k.index(layout.zeroPoints + lane), bytes);
+  }
+}
+
+void LinearIntMany::registerTile(Index group, Index token, Index sums) {
+  int64_t tokens = k.target().dotTokens;
+  int64_t lanes = k.lanes(), steps = dot.steps();
+  Index at = group * kLinearTokenBlock + token;
+  Values acc(tokens * l.vectors(), Value());
+  for (int64_t i = 0; i < steps; i += 2) {
+    Values x0, x1;
+    for (int64_t t = 0; t < tokens; ++t) {
+      Index from = at * steps + (layout.quants + t * steps + i);
+      x0.push_back(k.loadSplat(words, from));
+      x1.push_back(k.loadSplat(words, from + 1));
+    }
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Index from = k.index(layout.panel + i * kStripRows + v * lanes);
+      Value w0 = k.loadVector(words, from);
+      Value w1 = k.loadVector(words, from + kStripRows);
+      for (int64_t t = 0; t < tokens; ++t) {
+        Value &a = acc[t * l.vectors() + v];
+        a = dot.addPair(a, w0, x0[t], w1, x1[t]);
+      }
+    }
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    Value scale = k.loadSplat(floats, at + (layout.scales + t));
+    Value sum;
+    if (hasZeroPoints())
+      sum = k.loadSplat(words, at + (layout.quantSums + t));
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Value products = dot.finish(acc[t * l.vectors() + v]);
+      if (hasZeroPoints()) {
+        Value zeroPoints =
+            l.encoding.zeroPoints
+                ? k.loadVector(words,
+                               k.index(layout.zeroPoints + v * lanes))
+                : Value();
+        products = decode.subtractZeroPoints(products, sum, zeroPoints);
+      }
+      Value rowScales =
+          k.loadVector(floats, k.index(layout.rowScales + v * lanes));
+      Index to = sums + (token + t) * kStripRows + v * lanes;
+      k.store(k.fma(k.mul(rowScales, scale), k.intToFloat(products, k.f32()),
+                    k.loadVector(floats, to)),
+              floats, to, 4 * lanes);
+    }
+  }
+}
+
+void LinearIntMany::emit() {
+  const LinearTiling &t = l.tiling;
+  Index firstUnit = job.tile * t.unitsPerTile;
+  Index units = min(k.index(t.units) - firstUnit, t.unitsPerTile);
+  Index strips = units * t.unitStrips;
+  Index firstStrip = firstUnit * t.unitStrips;
+  constexpr int64_t kSumsPerStrip = kLinearTokenBlock * kStripRows;
+  constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+  int64_t perBlock = l.groupsPerBlock();
+  auto sumsOf = [&](Index strip) {
+    return strip * kSumsPerStrip + layout.sums;
+  };
+
+  k.forLoop(k.index(0), job.rows, kLinearTokenBlock, [&](Index token) {
+    Index tokens = min(job.rows - token, kLinearTokenBlock);
+    k.forLoop(k.index(0), strips * kSumsPerStrip, k.lanes(), [&](Index at) {
+      k.store(k.zero(k.vecF32()), floats, at + layout.sums, 4 * k.lanes());
+    });
+    k.forLoop(k.index(0), k.index(l.groups()), kGroups, [&](Index first) {
+      Index groups = min(k.index(l.groups()) - first, kGroups);
+      gather(token, tokens, first, groups);
+      k.forLoop(k.index(0), strips, 1, [&](Index s) {
+        Index strip = job.weightBase +
+                      (firstStrip + s) * l.encoding.stripBytes(l.cols);
+        k.forLoop(k.index(0), groups, 1, [&](Index g) {
+          Index group = first + g;
+          unpackGroup(strip + group / perBlock * l.encoding.blockBytes(),
+                      group % perBlock);
+          // The last tile may take rows of the block that hold no token.
+          k.forLoop(
+              k.index(0), tokens, k.target().dotTokens,
+              [&](Index n) { registerTile(g, n, sumsOf(s)); });
+        });
+      });
+    });
+    k.forLoop(k.index(0), units, 1, [&](Index u) {
+      k.forLoop(k.index(0), tokens, 1, [&](Index n) {
+        job.finish(firstUnit + u, token + n, floats,
+                   sumsOf(u * t.unitStrips) + n * kStripRows, kSumsPerStrip);
+      });
+    });
+  });
+}
+
+} // namespace
+
+void emitLinearIntMany(LinearKernel &linear, const LinearJob &job) {
+  LinearIntMany(linear, job).emit();
+}
+
+} // namespace retort
