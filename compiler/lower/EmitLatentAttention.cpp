@@ -48,10 +48,7 @@ LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
                                 row * epilogue.result.stride() + head * resultHead,
                                 sums, at, stripStride);
                 }};
-  if (k.tokenClass() == TokenClass::One)
-    emitLinearOne(linear, job);
-  else
-    emitLinearMany(linear, job);
+  emitLinearJob(linear, job);
   return success();
 }
 

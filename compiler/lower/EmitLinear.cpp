@@ -62,6 +62,13 @@ void LinearEpilogue::emit(KernelBuilder &k, const LinearTiling &tiling,
     result.store(group, out);
 }
 
+void emitLinearJob(LinearKernel &linear, const LinearJob &job) {
+  if (linear.k.tokenClass() == TokenClass::Many)
+    emitLinearMany(linear, job);
+  else
+    emitLinearOne(linear, job);
+}
+
 Value emitSilu(KernelBuilder &k, Value x) {
   Value one = k.constant(x.getType(), 1.0);
   return k.div(x, k.add(one, emitExp(k, k.neg(x))));
@@ -96,10 +103,7 @@ LogicalResult emitLinear(KernelBuilder &k, Operation *op) {
                                 row * epilogue.result.stride(), sums, at,
                                 stripStride);
                 }};
-  if (k.tokenClass() == TokenClass::One)
-    emitLinearOne(linear, job);
-  else
-    emitLinearMany(linear, job);
+  emitLinearJob(linear, job);
   return success();
 }
 

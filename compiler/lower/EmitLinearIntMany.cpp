@@ -1,4 +1,4 @@
-//===- EmitLinearIntMany.cpp - Integer matrix times many tokens -----------===//
+//===- EmitLinearIntMany.cpp - Integer matrix times several tokens --------===//
 //
 // Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -10,9 +10,11 @@
 /// for each block of tokens                 sums stay in the caches
 ///   for each block of columns              its inputs are gathered in scratch
 ///     for each strip of the tile
-///       for each group of 32 columns       unpacked to 16 or 32 bits a column
+///       for each group of 32 columns       unpacked to 8 or 16 bits a column
 ///         for each few tokens              a register tile: a strip's rows
 /// ```
+/// For few tokens the weights come from memory: groups come before strips, which
+/// are then distant streams that are read side by side.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -30,7 +32,9 @@ class LinearIntMany {
 public:
   LinearIntMany(LinearKernel &l, const LinearJob &job)
       : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
-        dot(k, l.encoding), layout(l.tiling, *l.inputs),
+        dot(k, l.encoding), isFew(k.tokenClass() == kernel::TokenClass::Few),
+        tokenBlock(linearTokenBlock(k.tokenClass())),
+        layout(l.tiling, *l.inputs, tokenBlock),
         floats(k.view(k.scratch(), k.index(0), k.f32())),
         words(k.view(k.scratch(), k.index(0), k.i32())),
         xWords(k.view(l.x, k.index(0), k.i32())),
@@ -49,6 +53,8 @@ private:
   KernelBuilder &k;
   Decoder decode;
   GroupDot dot;
+  bool isFew;
+  int64_t tokenBlock;
   LinearIntManyScratch layout;
   Buffer floats, words, xWords, xFloats;
 };
@@ -63,7 +69,7 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
     LinearKernel::QuantizedRow row = l.quantizedRow(element);
     k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
       Index from = firstGroup + g;
-      Index to = g * kLinearTokenBlock + r;
+      Index to = g * tokenBlock + r;
       for (int64_t i = 0; i < steps; i += k.lanes()) {
         int64_t n = std::min<int64_t>(k.lanes(), steps);
         k.store(k.loadVector(xWords, row.quants + from * steps + i, n, 32),
@@ -100,7 +106,7 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
 void LinearIntMany::registerTile(Index group, Index token, Index sums) {
   int64_t tokens = k.target().dotTokens;
   int64_t lanes = k.lanes(), steps = dot.steps();
-  Index at = group * kLinearTokenBlock + token;
+  Index at = group * tokenBlock + token;
   Values acc(tokens * l.vectors(), Value());
   for (int64_t i = 0; i < steps; i += 2) {
     Values x0, x1;
@@ -146,43 +152,55 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
 
 void LinearIntMany::emit() {
   const LinearTiling &t = l.tiling;
-  Index firstUnit = job.tile * t.unitsPerTile;
-  Index units = min(k.index(t.units) - firstUnit, t.unitsPerTile);
+  // Units of the tile: neighbours, or as far apart as there are tiles.
+  Index firstUnit = isFew ? job.tile : job.tile * t.unitsPerTile;
+  Index units = isFew ? (k.index(t.units + t.tiles - 1) - job.tile) / t.tiles
+                      : min(k.index(t.units) - firstUnit, t.unitsPerTile);
+  auto unitOf = [&](Index n) {
+    return firstUnit + (isFew ? n * t.tiles : n);
+  };
   Index strips = units * t.unitStrips;
-  Index firstStrip = firstUnit * t.unitStrips;
-  constexpr int64_t kSumsPerStrip = kLinearTokenBlock * kStripRows;
+  auto stripOf = [&](Index n) {
+    return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
+  };
+  int64_t sumsPerStrip = tokenBlock * kStripRows;
   constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
   int64_t perBlock = l.groupsPerBlock();
   auto sumsOf = [&](Index strip) {
-    return strip * kSumsPerStrip + layout.sums;
+    return strip * sumsPerStrip + layout.sums;
   };
 
-  k.forLoop(k.index(0), job.rows, kLinearTokenBlock, [&](Index token) {
-    Index tokens = min(job.rows - token, kLinearTokenBlock);
-    k.forLoop(k.index(0), strips * kSumsPerStrip, k.lanes(), [&](Index at) {
+  k.forLoop(k.index(0), job.rows, tokenBlock, [&](Index token) {
+    Index tokens = min(job.rows - token, tokenBlock);
+    k.forLoop(k.index(0), strips * sumsPerStrip, k.lanes(), [&](Index at) {
       k.store(k.zero(k.vecF32()), floats, at + layout.sums, 4 * k.lanes());
     });
     k.forLoop(k.index(0), k.index(l.groups()), kGroups, [&](Index first) {
       Index groups = min(k.index(l.groups()) - first, kGroups);
       gather(token, tokens, first, groups);
-      k.forLoop(k.index(0), strips, 1, [&](Index s) {
-        Index strip = job.weightBase +
-                      (firstStrip + s) * l.encoding.stripBytes(l.cols);
+      auto addGroup = [&](Index s, Index g) {
+        Index strip =
+            job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
+        Index group = first + g;
+        unpackGroup(strip + group / perBlock * l.encoding.blockBytes(),
+                    group % perBlock);
+        // The last tile may take rows of the block that hold no token.
+        k.forLoop(k.index(0), tokens, k.target().dotTokens,
+                  [&](Index n) { registerTile(g, n, sumsOf(s)); });
+      };
+      if (isFew)
         k.forLoop(k.index(0), groups, 1, [&](Index g) {
-          Index group = first + g;
-          unpackGroup(strip + group / perBlock * l.encoding.blockBytes(),
-                      group % perBlock);
-          // The last tile may take rows of the block that hold no token.
-          k.forLoop(
-              k.index(0), tokens, k.target().dotTokens,
-              [&](Index n) { registerTile(g, n, sumsOf(s)); });
+          k.forLoop(k.index(0), strips, 1, [&](Index s) { addGroup(s, g); });
         });
-      });
+      else
+        k.forLoop(k.index(0), strips, 1, [&](Index s) {
+          k.forLoop(k.index(0), groups, 1, [&](Index g) { addGroup(s, g); });
+        });
     });
     k.forLoop(k.index(0), units, 1, [&](Index u) {
       k.forLoop(k.index(0), tokens, 1, [&](Index n) {
-        job.finish(firstUnit + u, token + n, floats,
-                   sumsOf(u * t.unitStrips) + n * kStripRows, kSumsPerStrip);
+        job.finish(unitOf(u), token + n, floats,
+                   sumsOf(u * t.unitStrips) + n * kStripRows, sumsPerStrip);
       });
     });
   });

@@ -1,4 +1,4 @@
-//===- EmitLinearOne.cpp - Matrix times one token -------------------------===//
+//===- EmitLinearOne.cpp - Matrix times one or a few tokens ---------------===//
 //
 // Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -9,11 +9,13 @@
 /// ```
 /// for each block of columns
 ///   for each strip of the tile            distant streams, read side by side
-///     acc = -zero point * sum(x)          32 rows in registers
-///     for each column: acc += quant * x
-///     sums[strip] += scale * acc
+///     for each token                      its block of weights is in L1 now
+///       acc = -zero point * sum(x)        32 rows in registers
+///       for each column: acc += quant * x
+///       sums[token][strip] += scale * acc
 /// ```
-/// Floats but fp8 have no scales: acc is sums[strip] itself.
+/// Floats but fp8 have no scales: acc is sums[token][strip] itself. A token's
+/// sums are the same whatever other tokens there are.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -30,7 +32,7 @@ class LinearOne {
 public:
   LinearOne(LinearKernel &l, const LinearJob &job)
       : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
-        layout(l.tiling, l.encoding, l.cols),
+        layout(l.tiling, l.encoding, l.cols, 1),
         scratch(k.view(k.scratch(), k.index(0), k.f32())),
         chains(std::max<int64_t>(1, k.target().fmaChains / l.vectors())) {}
 
@@ -38,11 +40,17 @@ public:
 
 private:
   bool isInt4() const { return l.encoding.kind == EncodingKind::Int4; }
-  void scaleActivations();
-  Values floatBlock(Index block, Index col, Values sums);
-  Values integerBlock(Index block, Index blockNumber, Values sums);
-  void int4Columns(Index block, Index within, Index col, Values &acc);
-  void int8Columns(Index block, Index within, Index col, Values &acc);
+  /// Calls `body` for each token: a loop unless there is one by its class.
+  void forRows(function_ref<void(Index row)> body);
+  /// First element of a token's inputs in l.x, and of its part of the scratch.
+  Index xOf(Index row);
+  Index scratchOf(Index row) { return row * layout.row; }
+  void scaleActivations(Index row);
+  void addBlock(Index block, Index blockNumber, Index row, Index at);
+  Values floatBlock(Index block, Index x, Values sums);
+  Values integerBlock(Index block, Index blockNumber, Index row, Values sums);
+  void int4Columns(Index block, Index within, Index x, Values &acc);
+  void int8Columns(Index block, Index within, Index x, Values &acc);
 
   LinearKernel &l;
   const LinearJob &job;
@@ -56,7 +64,7 @@ private:
 /// int4 quants stay where they are in their word, multiplied by a power of 2
 /// that the activations make up for. Their sums per block, times -8 unless zero
 /// points are stored, account for the zero points.
-void LinearOne::scaleActivations() {
+void LinearOne::scaleActivations(Index row) {
   SmallVector<float> factors;
   for (int64_t i = 0; i < 8; ++i)
     factors.push_back(static_cast<float>(1.0 / Decoder::inPlaceScale(i)));
@@ -64,18 +72,35 @@ void LinearOne::scaleActivations() {
   Value zero = k.zero(factor.getType());
   Value minus = k.constant(k.f32(), l.encoding.zeroPoints ? -1 : -8);
   int64_t size = l.encoding.blockCols();
+  Index from = xOf(row), to = scratchOf(row);
   k.forLoop(k.index(0), k.index(l.paddedCols() / size), 1, [&](Index b) {
     Values sum = k.forLoop(
         b * size, b * size + size, 8, {zero}, [&](Index c, ValueRange s) {
-          Value x = k.loadVector(l.x, job.xBase + c, 8, 32);
-          k.store(k.mul(x, factor), scratch, c + layout.x, 32);
+          Value x = k.loadVector(l.x, from + c, 8, 32);
+          k.store(k.mul(x, factor), scratch, to + c + layout.x, 32);
           return Values{k.add(s[0], x)};
         });
-    k.store(k.mul(k.reduceAdd(sum[0]), minus), scratch, b + layout.groupSums);
+    k.store(k.mul(k.reduceAdd(sum[0]), minus), scratch,
+            to + b + layout.groupSums);
   });
 }
 
-Values LinearOne::floatBlock(Index block, Index col, Values sums) {
+void LinearOne::forRows(function_ref<void(Index row)> body) {
+  if (k.tokenClass() == kernel::TokenClass::One)
+    return body(k.index(0));
+  k.forLoop(k.index(0), job.rows, 1, body);
+}
+
+Index LinearOne::xOf(Index row) {
+  if (job.xRow)
+    return job.xRow(row);
+  if (k.tokenClass() == kernel::TokenClass::One)
+    return job.xBase;
+  return job.xBase + row * l.xStride;
+}
+
+/// `x` is where the block's inputs begin, here and below.
+Values LinearOne::floatBlock(Index block, Index x, Values sums) {
   constexpr int64_t kUnroll = 4;
   bool isScaled = l.encoding.hasScales();
   Values start = isScaled ? Values(l.vectors(), k.zero(k.vecF32())) : sums;
@@ -84,10 +109,10 @@ Values LinearOne::floatBlock(Index block, Index col, Values sums) {
                 [&](Index c, ValueRange carried) {
                   Values acc(carried.begin(), carried.end());
                   for (int64_t u = 0; u < kUnroll; ++u) {
-                    Value x = k.loadSplat(l.x, job.xBase + col + c + u);
+                    Value xs = k.loadSplat(l.x, x + c + u);
                     for (int64_t v = 0; v < l.vectors(); ++v)
                       acc[v] =
-                          k.fma(decode.loadFloats(block, c + u, v), x, acc[v]);
+                          k.fma(decode.loadFloats(block, c + u, v), xs, acc[v]);
                   }
                   return acc;
                 });
@@ -98,16 +123,16 @@ Values LinearOne::floatBlock(Index block, Index col, Values sums) {
   return sums;
 }
 
-void LinearOne::int4Columns(Index block, Index within, Index col, Values &acc) {
+void LinearOne::int4Columns(Index block, Index within, Index x, Values &acc) {
   Values words;
   for (int64_t v = 0; v < l.vectors(); ++v)
     words.push_back(decode.loadWords(block, within, v));
   auto columns = [&](ArrayRef<int64_t> list) {
     for (auto [n, i] : llvm::enumerate(list)) {
-      Value x = k.loadSplat(scratch, col + (layout.x + i));
+      Value xs = k.loadSplat(scratch, x + within + i);
       for (int64_t v = 0; v < l.vectors(); ++v) {
         Value &a = acc[v * chains + static_cast<int64_t>(n) % chains];
-        a = k.fma(decode.quantInPlace(words[v], i), x, a);
+        a = k.fma(decode.quantInPlace(words[v], i), xs, a);
       }
     }
   };
@@ -117,24 +142,28 @@ void LinearOne::int4Columns(Index block, Index within, Index col, Values &acc) {
   columns({2, 3, 6, 7});
 }
 
-void LinearOne::int8Columns(Index block, Index within, Index col, Values &acc) {
+void LinearOne::int8Columns(Index block, Index within, Index x, Values &acc) {
   Values words;
   for (int64_t v = 0; v < l.vectors(); ++v)
     words.push_back(decode.loadWords(block, within, v));
   for (int64_t i = 0; i < 4; ++i) {
-    Value x = k.loadSplat(l.x, job.xBase + col + i);
+    Value xs = k.loadSplat(l.x, x + within + i);
     for (int64_t v = 0; v < l.vectors(); ++v) {
       Value &a = acc[v * chains + i % chains];
-      a = k.fma(decode.quant(words[v], i), x, a);
+      a = k.fma(decode.quant(words[v], i), xs, a);
     }
   }
 }
 
-Values LinearOne::integerBlock(Index block, Index blockNumber, Values sums) {
+Values LinearOne::integerBlock(Index block, Index blockNumber, Index row,
+                               Values sums) {
   int64_t size = l.encoding.blockCols();
+  Index x =
+      (isInt4() ? scratchOf(row) + layout.x : xOf(row)) + blockNumber * size;
   Values acc(l.vectors() * chains, k.zero(k.vecF32()));
   if (isInt4()) {
-    Value start = k.loadSplat(scratch, blockNumber + layout.groupSums);
+    Value start =
+        k.loadSplat(scratch, scratchOf(row) + blockNumber + layout.groupSums);
     for (int64_t v = 0; v < l.vectors(); ++v)
       acc[v * chains] = l.encoding.zeroPoints
                             ? k.mul(decode.loadZeroPoints(block, v), start)
@@ -143,11 +172,10 @@ Values LinearOne::integerBlock(Index block, Index blockNumber, Values sums) {
   acc = k.forLoop(k.index(0), k.index(size), columnStep(l.encoding), acc,
                   [&](Index c, ValueRange carried) {
                     Values next(carried.begin(), carried.end());
-                    Index col = blockNumber * size + c;
                     if (isInt4())
-                      int4Columns(block, c, col, next);
+                      int4Columns(block, c, x, next);
                     else
-                      int8Columns(block, c, col, next);
+                      int8Columns(block, c, x, next);
                     return next;
                   });
   for (int64_t v = 0; v < l.vectors(); ++v) {
@@ -159,9 +187,23 @@ Values LinearOne::integerBlock(Index block, Index blockNumber, Values sums) {
   return sums;
 }
 
+/// Adds a block's products to the 32 sums of a token that lie at `at`.
+void LinearOne::addBlock(Index block, Index blockNumber, Index row, Index at) {
+  Values sums;
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    sums.push_back(k.loadVector(scratch, at + v * k.lanes()));
+  sums =
+      l.encoding.isInteger()
+          ? integerBlock(block, blockNumber, row, sums)
+          : floatBlock(block, xOf(row) + blockNumber * l.encoding.blockCols(),
+                       sums);
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    k.store(sums[v], scratch, at + v * k.lanes(), 4 * k.lanes());
+}
+
 void LinearOne::emit() {
   if (isInt4())
-    scaleActivations();
+    forRows([&](Index row) { scaleActivations(row); });
 
   // Units tile, tile + tiles, tile + 2 tiles, ... below the number of units.
   const LinearTiling &t = l.tiling;
@@ -172,37 +214,40 @@ void LinearOne::emit() {
     return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
   };
 
-  k.forLoop(k.index(0), strips * kStripRows, k.lanes(), [&](Index at) {
-    k.store(k.zero(k.vecF32()), scratch, at + layout.sums, 4 * k.lanes());
+  forRows([&](Index row) {
+    Index first = scratchOf(row) + layout.sums;
+    k.forLoop(k.index(0), strips * kStripRows, k.lanes(), [&](Index at) {
+      k.store(k.zero(k.vecF32()), scratch, first + at, 4 * k.lanes());
+    });
   });
-  k.forLoop(
-      k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1, [&](Index b) {
-        k.forLoop(k.index(0), strips, 1, [&](Index n) {
-          Index block = job.weightBase +
-                        stripOf(n) * l.encoding.stripBytes(l.cols) +
-                        b * l.encoding.blockBytes();
-          Index at = n * kStripRows + layout.sums;
-          Values sums;
-          for (int64_t v = 0; v < l.vectors(); ++v)
-            sums.push_back(k.loadVector(scratch, at + v * k.lanes()));
-          sums = l.encoding.isInteger()
-                     ? integerBlock(block, b, sums)
-                     : floatBlock(block, b * l.encoding.blockCols(), sums);
-          for (int64_t v = 0; v < l.vectors(); ++v)
-            k.store(sums[v], scratch, at + v * k.lanes(), 4 * k.lanes());
-        });
-      });
+  k.forLoop(k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1,
+            [&](Index b) {
+              k.forLoop(k.index(0), strips, 1, [&](Index n) {
+                Index block = job.weightBase +
+                              stripOf(n) * l.encoding.stripBytes(l.cols) +
+                              b * l.encoding.blockBytes();
+                forRows([&](Index row) {
+                  addBlock(block, b, row,
+                           scratchOf(row) + n * kStripRows + layout.sums);
+                });
+              });
+            });
   k.forLoop(k.index(0), units, 1, [&](Index n) {
-    job.finish(unitOf(n), k.index(0), scratch,
-               n * (t.unitStrips * kStripRows) + layout.sums, kStripRows);
+    forRows([&](Index row) {
+      job.finish(unitOf(n), row, scratch,
+                 scratchOf(row) + n * (t.unitStrips * kStripRows) + layout.sums,
+                 kStripRows);
+    });
   });
 }
 
 } // namespace
 
 void emitLinearOne(LinearKernel &linear, const LinearJob &job) {
-  if (linear.inputs)
+  if (linear.inputs && linear.k.tokenClass() == kernel::TokenClass::One)
     return emitLinearIntOne(linear, job);
+  if (linear.inputs)
+    return emitLinearIntMany(linear, job);
   LinearOne(linear, job).emit();
 }
 

@@ -313,7 +313,7 @@ LogicalResult emitMoeUp(KernelBuilder &k, Operation *op) {
                               slot % slots * resultSlot,
                           sums, at, stripStride);
           }};
-  emitLinearMany(linear, job);
+  emitLinearJob(linear, job);
   return success();
 }
 
@@ -392,7 +392,7 @@ LogicalResult emitMoeDown(KernelBuilder &k, Operation *op) {
               Index slot = entry(row);
               addTo(slot / slots, slot % slots, unit, sums, at);
             }};
-    emitLinearMany(linear, job);
+    emitLinearJob(linear, job);
   });
   return success();
 }

@@ -67,7 +67,8 @@ struct LinearJob {
   /// `LinearKernel::tiling.tiles`.
   Index weightBase, tile;
   /// Inputs: row r begins at element xBase + r * xStride of x, or at xRow(r) if
-  /// that is given. The algorithm for one token takes row 0 alone.
+  /// that is given. With class `one` there is row 0 alone, with `few` at most
+  /// kFewTokens of them.
   Index xBase, rows;
   std::function<Index(Index)> xRow;
   /// Takes the finished sums of an output unit for an input row. They lie in
@@ -78,14 +79,17 @@ struct LinearJob {
       finish;
 };
 
-/// One token: streams of weights, decoded in registers.
+/// One or a few tokens: streams of weights, decoded in registers.
 void emitLinearOne(LinearKernel &linear, const LinearJob &job);
 
 /// Many tokens: weights decoded once per token block, a register tile of FMAs.
 void emitLinearMany(LinearKernel &linear, const LinearJob &job);
 
-/// The same for quantized inputs, which the two above pass on. A token's result
-/// is the same in both, bit for bit:
+/// The one for the entry's class.
+void emitLinearJob(LinearKernel &linear, const LinearJob &job);
+
+/// The same for quantized inputs, which the above pass on: one token, and few or
+/// many. A token's result is the same in both, bit for bit:
 /// ```
 /// sum = fma(weight scale * input scale, float(products - zero point * sum of
 ///           the input's quants), sum)

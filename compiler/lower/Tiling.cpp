@@ -29,7 +29,8 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu, TokenClass tokens) {
   tiling.units = ceilDiv(ceilDiv(rows, kStripRows), tiling.unitStrips);
   // Four streams of weights come closest to the memory's bandwidth; the sums of
   // eight strips for a token block stay in the second-level cache.
-  tiling.unitsPerTile = (tokens == TokenClass::One ? 4 : 8) / tiling.unitStrips;
+  tiling.unitsPerTile =
+      (tokens == TokenClass::Many ? 8 : 4) / tiling.unitStrips;
   while (tiling.unitsPerTile > 1 &&
          ceilDiv(tiling.units, tiling.unitsPerTile) < kMinTiles)
     tiling.unitsPerTile /= 2;
@@ -48,14 +49,17 @@ int64_t linearScratchBytes(const LinearTiling &linear, Value x, Value weight,
   if (auto inputs = encoding::getActivationEncoding(x.getType()))
     return 4 * (tokens == TokenClass::One
                     ? linear.stripsPerTile() * kStripRows
-                    : LinearIntManyScratch(linear, *inputs).end);
+                    : LinearIntManyScratch(linear, *inputs,
+                                           linearTokenBlock(tokens))
+                          .end);
   auto type = cast<RankedTensorType>(weight.getType());
   int64_t elements =
-      tokens == TokenClass::One
-          ? LinearOneScratch(linear, *encoding::getPackedEncoding(type),
-                             type.getDimSize(1))
-                .end
-          : LinearManyScratch(linear, gathers).end;
+      tokens == TokenClass::Many
+          ? LinearManyScratch(linear, gathers).end
+          : LinearOneScratch(linear, *encoding::getPackedEncoding(type),
+                             type.getDimSize(1),
+                             tokens == TokenClass::One ? 1 : kFewTokens)
+                .end;
   return elements * 4;
 }
 
@@ -94,7 +98,7 @@ HeadLinearTiling::HeadLinearTiling(HeadLinearOp op, TokenClass tokens)
     : heads(op.getHeads()) {
   linear = getLinearTiling(rowsOf(op.getWeight()) / heads, false, tokens);
   // Heads are tiles enough.
-  int64_t perTile = tokens == TokenClass::One ? 4 : 8;
+  int64_t perTile = tokens == TokenClass::Many ? 8 : 4;
   linear.unitsPerTile = std::min(perTile, linear.units);
   linear.tiles = ceilDiv(linear.units, linear.unitsPerTile);
 }
@@ -126,6 +130,14 @@ static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
   return {.tiles = tiling.tiles,
           .tokensPerTile = tiling.tokensPerTile,
           .scratchBytes = tiling.end * 4};
+}
+
+TokenClass entryClass(Operation *launch, TokenClass tokens) {
+  if (isa<LinearOp, HeadLinearOp, MoeUpOp, MoeDownOp>(launch))
+    return tokens;
+  if (isa<AttentionOp>(launch))
+    return tokens == TokenClass::Many ? tokens : TokenClass::One;
+  return TokenClass::Any;
 }
 
 Tiling getTiling(Operation *launch, TokenClass tokens) {

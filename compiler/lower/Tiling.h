@@ -33,14 +33,24 @@ struct Tiling {
 
 Tiling getTiling(mlir::Operation *launch, kernel::TokenClass tokens);
 
+/// Tokens of a launch of class `few`, at most. Its results are, bit by bit,
+/// those of as many launches of one token: drafts can be verified together.
+inline constexpr int64_t kFewTokens = 8;
+
+/// The class of the entry that serves `tokens` of a launch: `any` if the code
+/// would be the same for all, and `one` for few tokens of attention, whose
+/// tiles cover a token each.
+kernel::TokenClass entryClass(mlir::Operation *launch,
+                              kernel::TokenClass tokens);
+
 /// What a tile of a linear launch covers. A unit is what an output strip needs:
 /// one strip of weight rows, or with swiglu a gate and an up strip.
 struct LinearTiling {
   int64_t unitStrips; ///< 1, or 2 with swiglu
   int64_t units;
   int64_t tiles;
-  /// One token: tile i covers units i, i + tiles, i + 2 tiles ..., at most this
-  /// many: distant streams of weights that are read side by side.
+  /// One or few tokens: tile i covers units i, i + tiles, i + 2 tiles ..., at
+  /// most this many: distant streams of weights that are read side by side.
   /// Many tokens: tile i covers units i * unitsPerTile and those that follow.
   int64_t unitsPerTile;
 
@@ -59,16 +69,20 @@ inline constexpr int64_t kLinearColBlock = 256;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
 
-/// Scratch of a linear launch of one token, in f32 elements: a strip's sums for
-/// each strip of the tile, the scaled activations, their sums over groups.
+/// Scratch of a linear launch of one or a few tokens, in f32 elements: for each
+/// token the sums of the tile's strips, the scaled activations, their sums over
+/// groups.
 struct LinearOneScratch {
-  int64_t sums = 0, x, groupSums, end;
+  int64_t sums = 0, x, groupSums;
+  int64_t row; ///< elements from one token's to the next one's
+  int64_t end;
   LinearOneScratch(const LinearTiling &tiling, const PackedEncoding &encoding,
-                   int64_t cols) {
+                   int64_t cols, int64_t tokens) {
     int64_t blocks = encoding.blocksPerStrip(cols);
     x = tiling.stripsPerTile() * kStripRows;
     groupSums = x + blocks * encoding.blockCols();
-    end = groupSums + roundUp<int64_t>(blocks, 16);
+    row = groupSums + roundUp<int64_t>(blocks, 16);
+    end = tokens * row;
   }
 };
 
@@ -85,7 +99,13 @@ struct LinearManyScratch {
   }
 };
 
-/// Scratch of an integer linear launch of many tokens, in 32-bit elements: a
+/// Tokens of those whose sums are kept at a time.
+inline int64_t linearTokenBlock(kernel::TokenClass tokens) {
+  return tokens == kernel::TokenClass::Few ? kFewTokens : kLinearTokenBlock;
+}
+
+/// Scratch of an integer linear launch of few or many tokens, of which
+/// `tokens` are taken at a time, in 32-bit elements: a
 /// group of a strip's weights [step][32 rows], its scales and zero points, sums
 /// [strip][token][32 rows], then of a column block of inputs the quants
 /// [group][token][words], scales and sums of quants [group][token].
@@ -93,15 +113,15 @@ struct LinearIntManyScratch {
   int64_t panel = 0, rowScales, zeroPoints, sums, quants, scales, quantSums,
           end;
   LinearIntManyScratch(const LinearTiling &tiling,
-                       const ActivationEncoding &inputs) {
+                       const ActivationEncoding &inputs, int64_t tokens) {
     constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
     rowScales = words(inputs) * kStripRows;
     zeroPoints = rowScales + kStripRows;
     sums = zeroPoints + kStripRows;
-    quants = sums + tiling.stripsPerTile() * kLinearTokenBlock * kStripRows;
-    scales = quants + kGroups * kLinearTokenBlock * words(inputs);
-    quantSums = scales + kGroups * kLinearTokenBlock;
-    end = quantSums + kGroups * kLinearTokenBlock;
+    quants = sums + tiling.stripsPerTile() * tokens * kStripRows;
+    scales = quants + kGroups * tokens * words(inputs);
+    quantSums = scales + kGroups * tokens;
+    end = quantSums + kGroups * tokens;
   }
   /// 32-bit words of a group's quants, which meet as many steps of weights.
   static int64_t words(const ActivationEncoding &inputs) {
@@ -131,9 +151,9 @@ struct AttentionTiling {
     kernel::CacheType cache = op.getKeys().getType();
     tiles = cache.getNumHeads();
     group = static_cast<int64_t>(op.getNumHeads()) / tiles;
-    tokensPerTile = tokens == kernel::TokenClass::One
-                        ? 1
-                        : std::max<int64_t>(1, kAttentionRows / group);
+    tokensPerTile = tokens == kernel::TokenClass::Many
+                        ? std::max<int64_t>(1, kAttentionRows / group)
+                        : 1;
     int64_t padded = roundUp(rows() + kSpareRows, kSpareRows);
     results = padded * cache.getHeadSize();
     weights = 2 * results;
@@ -154,7 +174,7 @@ struct HeadLinearTiling {
 };
 
 /// A moe_up tile covers some units of one expert. One token: tile number = slot
-/// * linear.tiles + tile of the slot's expert; many: the same with experts in
+/// * linear.tiles + tile of the slot's expert; more: the same with experts in
 /// place of slots.
 struct MoeUpTiling {
   LinearTiling linear; ///< of one expert's matrix

@@ -7,6 +7,8 @@
 
 #include "compiler/plan/LaunchCost.h"
 
+#include "compiler/lower/Tiling.h"
+
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
@@ -37,9 +39,17 @@ LaunchCost launchCost(Operation *launch, kernel::TokenClass tokens,
   auto experts = [&](Value w, kernel::ExpertListsType lists) {
     matrix(w);
     int64_t bytes = cost.weightBytes / lists.getNumExperts();
-    cost.weightBytes =
-        bytes * (tokens == kernel::TokenClass::One ? lists.getSlots()
-                                                   : lists.getNumExperts());
+    int64_t slots = lists.getSlots(), experts = lists.getNumExperts();
+    if (tokens == kernel::TokenClass::One) {
+      cost.weightBytes = bytes * slots;
+    } else if (tokens == kernel::TokenClass::Few &&
+               slots * kFewTokens <= experts) {
+      // Hardly two tokens share an expert.
+      cost.weightBytes = 0;
+      cost.bytesPerToken += bytes * slots;
+    } else {
+      cost.weightBytes = bytes * experts;
+    }
     cost.flopsPerToken =
         cost.flopsPerToken / lists.getNumExperts() * lists.getSlots();
   };

@@ -158,6 +158,7 @@ FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
   NamedAttrList attrs(op->getAttrDictionary());
   attrs.erase(kLayerAttr);
   attrs.erase(kLabelAttr);
+  tokens = entryClass(op, tokens);
   std::string key;
   llvm::raw_string_ostream os(key);
   os << op->getName() << attrs.getDictionary(&getContext())
@@ -170,8 +171,9 @@ FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
     return symbol;
 
   StringRef kind = op->getName().stripDialect();
-  std::string name = kind.str() + "_" + std::to_string(entriesOfKind[kind]++) +
-                     "_" + kernel::stringifyTokenClass(tokens).str();
+  std::string name = kind.str() + "_" + std::to_string(entriesOfKind[kind]++);
+  if (tokens != kernel::TokenClass::Any)
+    name += "_" + kernel::stringifyTokenClass(tokens).str();
   OpBuilder b(&getContext());
   b.setInsertionPointToEnd(getOperation().getBody());
   auto entry = kernel::EntryOp::create(b, op->getLoc(), name, tokens);
@@ -218,8 +220,11 @@ void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
                                    program::PhaseKind kind, int64_t maxTokens) {
   std::tuple<kernel::TokenClass, int64_t, int64_t> classes[] = {
       {kernel::TokenClass::One, 1, 1},
-      {kernel::TokenClass::Many, 2, maxTokens}};
+      {kernel::TokenClass::Few, 2, std::min(kFewTokens, maxTokens)},
+      {kernel::TokenClass::Many, kFewTokens + 1, maxTokens}};
   for (auto [tokens, min, max] : classes) {
+    if (min > max)
+      continue;
     std::string name =
         (func.getName() + "_" + kernel::stringifyTokenClass(tokens)).str();
     b.setInsertionPointToEnd(getOperation().getBody());

@@ -89,7 +89,8 @@ def Kernel_ExpertListsType : Kernel_Type<"ExpertLists", "expert_lists"> {
 }
 
 def Kernel_TokenClass : I32EnumAttr<"TokenClass", "how many tokens an entry is specialised for", [
-    I32EnumAttrCase<"One", 0, "one">, I32EnumAttrCase<"Many", 1, "many">]> {
+    I32EnumAttrCase<"One", 0, "one">, I32EnumAttrCase<"Many", 1, "many">,
+    I32EnumAttrCase<"Few", 2, "few">, I32EnumAttrCase<"Any", 3, "any">]> {
   let cppNamespace = "::retort::kernel";
 }
 

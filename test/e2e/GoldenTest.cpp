@@ -75,6 +75,17 @@ TEST_P(Golden, AnyChunkingGivesTheSameLogits) {
   }
 }
 
+/// What a draft is verified with gives what decoding gives.
+TEST_P(Golden, AFewTokensGiveTheBitsOfOneAtATime) {
+  std::vector<float> one =
+      runLogits(artifact, tokens, {"--prefill-chunk", "1"}).floats;
+  ASSERT_FALSE(one.empty());
+  for (const char *chunk : {"2", "7", "8"})
+    EXPECT_EQ(runLogits(artifact, tokens, {"--prefill-chunk", chunk}).floats,
+              one)
+        << "chunks of " << chunk;
+}
+
 TEST_P(Golden, AnyThreadCountGivesTheSameBits) {
   for (const char *chunk : {"1", "48"}) {
     Tensor one = runLogits(artifact, tokens,

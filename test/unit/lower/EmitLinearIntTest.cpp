@@ -128,6 +128,7 @@ void LinearIntKernels::check(const char *tokenClass,
 }
 
 TEST_P(LinearIntKernels, OneToken) { check("one", {1}); }
+TEST_P(LinearIntKernels, FewTokens) { check("few", {1, 3, 8}); }
 TEST_P(LinearIntKernels, ManyTokens) { check("many", GetParam().manyTokens); }
 
 /// A token's result is the same bits whatever surrounds it and whichever
@@ -135,7 +136,9 @@ TEST_P(LinearIntKernels, ManyTokens) { check("many", GetParam().manyTokens); }
 TEST_P(LinearIntKernels, ATokensResultIsTheSameInEveryClass) {
   const Case &c = GetParam();
   Product product(c.encoding, c.rows, c.cols, c.swiglu);
-  auto one = product.compile("one"), many = product.compile("many");
+  auto one = product.compile("one"), few = product.compile("few"),
+       many = product.compile("many");
+  ASSERT_TRUE(few) << few.status().message();
   ASSERT_TRUE(one) << one.status().message();
   ASSERT_TRUE(many) << many.status().message();
   constexpr int64_t kTokens = 103;
@@ -151,8 +154,10 @@ TEST_P(LinearIntKernels, ATokensResultIsTheSameInEveryClass) {
   for (int64_t t : {0, 1, 50, 95, 96, 102})
     expectSame(product.run(*one, x.row(t), 1), t);
   for (int64_t n : {1, 2, 3, 5, 8})
-    for (int64_t t : {0, 7, 93})
+    for (int64_t t : {0, 7, 93}) {
+      expectSame(product.run(*few, x.row(t), n), t);
       expectSame(product.run(*many, x.row(t), n), t);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -192,7 +197,7 @@ TEST(LinearInt, ExtremesDoNotOverflow) {
                       std::vector<float>(64, float(sign) * 3.0f), 64, 128, 7);
       double w0 = isInt4 ? 15 : -128, w1 = isInt4 ? 0 : -128;
       auto expected = static_cast<float>(32 * sign * 3.0 * (w0 + w1));
-      for (const char *tokens : {"one", "many"}) {
+      for (const char *tokens : {"one", "few", "many"}) {
         auto kernel = product.compile(tokens);
         ASSERT_TRUE(kernel) << kernel.status().message();
         for (float found : product.run(*kernel, x.bytes.data(), 1))
@@ -207,7 +212,7 @@ TEST(LinearInt, SwigluQuantizesItsResult) {
   if (!hostTarget())
     GTEST_SKIP() << "this machine runs none of the targets";
   for (const char *encoding : {"int4<32>", "int8<32>"})
-    for (const char *tokens : {"one", "many"}) {
+    for (const char *tokens : {"one", "few", "many"}) {
       Product product(encoding, 256, 96, true);
       auto plain = product.compile(tokens);
       auto quantized = product.compile(tokens, /*quantizes=*/true);
@@ -246,7 +251,7 @@ TEST(LinearInt, EveryTargetUsesItsDotInstructions) {
   registerCodegenDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
   for (const Expected &c : cases)
-    for (const char *tokens : {"one", "many"}) {
+    for (const char *tokens : {"one", "few", "many"}) {
       Product product(c.encoding, 256, 256, false);
       auto module = mlir::parseSourceString<mlir::ModuleOp>(
           product.entry(tokens, false), mlir::ParserConfig(&context));

@@ -142,6 +142,7 @@ void LinearKernels::check(const char *tokenClass,
 }
 
 TEST_P(LinearKernels, OneToken) { check("one", {1}); }
+TEST_P(LinearKernels, FewTokens) { check("few", {1, 2, 5, 8}); }
 TEST_P(LinearKernels, ManyTokens) { check("many", GetParam().manyTokens); }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -200,6 +201,47 @@ TEST(LinearKernelsBatch, RowsDoNotDependOnTheirNeighbours) {
       }
     }
   }
+}
+
+/// Drafts are verified with few tokens at a time: what they give must be what
+/// one token at a time would, bit by bit.
+TEST(LinearKernelsBatch, FewTokensGiveWhatOneGives) {
+  if (!hostTarget())
+    GTEST_SKIP() << "this machine runs none of the targets";
+  for (const char *encoding : {"f32", "f16", "bf16", "fp8", "int8<32>",
+                               "int4<32>", "int4<64>", "int4<32, zero_points>"})
+    for (const char *epilogue : {"", " epilogue swiglu"}) {
+      PackedMatrix weight(*PackedEncoding::parse(encoding), 256, 300, 7);
+      auto compile = [&](const std::string &tokens) {
+        return CompiledKernel::compile(
+            "kernel.entry @k tokens(" + tokens +
+                ") {\n^bb0(%x: " + activation(384) + ", %w: " + weight.type() +
+                "):\n  %y = kernel.linear %x, %w" + epilogue + " : (" +
+                activation(384) + ", " + weight.type() + ") -> " +
+                activation(256) + "\n}\n",
+            *hostTarget());
+      };
+      auto few = compile("few"), one = compile("one");
+      ASSERT_TRUE(few) << few.status().message();
+      ASSERT_TRUE(one) << one.status().message();
+      AlignedBytes x(8 * 384 * 4), all(8 * 256 * 4), single(8 * 256 * 4);
+      std::vector<float> values = randomFloats(8 * 300, 5);
+      for (int64_t t = 0; t < 8; ++t)
+        std::copy_n(&values[t * 300], 300, x.as<float>() + t * 384);
+      for (int64_t n : {2, 3, 8}) {
+        few->run({x.data(), weight.bytes.data(), all.data()},
+                 {.n_tokens = n, .position = 0, .first_row = 0});
+        for (int64_t t = 0; t < n; ++t) {
+          one->run(
+              {x.as<float>() + t * 384, weight.bytes.data(), single.data()},
+              {.n_tokens = 1, .position = 0, .first_row = 0});
+          for (int64_t i = 0; i < (*epilogue ? 128 : 256); ++i)
+            ASSERT_EQ(single.as<float>()[i], all.as<float>()[t * 256 + i])
+                << encoding << epilogue << " token " << t << " of " << n
+                << " row " << i;
+        }
+      }
+    }
 }
 
 } // namespace
