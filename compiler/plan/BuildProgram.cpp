@@ -143,14 +143,16 @@ std::unique_ptr<abi::LaunchT> ProgramBuilder::launch(program::LaunchOp op) {
 /// Remembers with a matrix that it is multiplied with quantized rows.
 void ProgramBuilder::noteInputs(program::LaunchOp op) {
   auto entry = symbols.lookup<kernel::EntryOp>(op.getKernel());
+  auto inputs = encoding::getActivationEncoding(
+      entry.getLaunch()->getOperand(0).getType());
+  if (!inputs)
+    return;
   for (auto [name, operand] :
        llvm::zip(op.getArgs().getAsRange<FlatSymbolRefAttr>(),
                  entry.getLaunch()->getOperands())) {
     auto weight = dyn_cast<kernel::WeightOp>(symbols.lookup(name.getValue()));
     if (weight && encoding::getPackedEncoding(operand.getType()))
-      built.weights[weightIndex(weight)].inputs =
-          encoding::getActivationEncoding(
-              entry.getLaunch()->getOperand(0).getType());
+      built.weights[weightIndex(weight)].inputs = inputs;
   }
 }
 

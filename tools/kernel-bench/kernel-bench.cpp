@@ -182,9 +182,11 @@ Status bench(const Options &o) {
   auto entry = *module->getOps<kernel::EntryOp>().begin();
   Tiling tiling = getTiling(entry.getLaunch(), entry.getTokens());
 
-  // One token reads weights from memory: enough copies to outlast the caches.
+  // One and few tokens read weights from memory: enough copies to outlast the
+  // caches.
+  bool reads = o.tokens <= kFewTokens;
   int64_t bytes = roundUp<int64_t>(encoding->matrixBytes(o.rows, o.cols), 64);
-  int64_t copies = o.tokens == 1 && !o.cached
+  int64_t copies = reads && !o.cached
                        ? std::max<int64_t>(1, (int64_t(512) << 20) / bytes)
                        : 1;
   auto allocate = [](int64_t size) {
@@ -224,7 +226,7 @@ Status bench(const Options &o) {
     if (rep == 0)
       continue;
     times.push_back(t / double(copies));
-    if (o.tokens == 1)
+    if (reads)
       gbs.push_back(readGBs(weights, bytes * copies, o.threads));
     else
       peaks.push_back(fmaGflops(o.threads));
@@ -235,7 +237,7 @@ Status bench(const Options &o) {
               o.encoding.c_str(), (long long)o.rows, (long long)o.cols,
               (long long)o.tokens, (long long)o.threads,
               (long long)tiling.tiles, t * 1e3);
-  if (o.tokens == 1)
+  if (reads)
     std::printf(", %.1f GB/s of %.1f read: %.2f\n", double(bytes) / t * 1e-9,
                 median(gbs), double(bytes) / t * 1e-9 / median(gbs));
   else {

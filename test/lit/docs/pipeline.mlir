@@ -3,8 +3,8 @@
 
 // RUN: retort-opt %s | FileCheck %s --check-prefix=MODEL
 // RUN: retort-opt --quantize-weights="weights=int4 group-size=32" %s | FileCheck %s --check-prefix=QUANTIZE
-// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" --fuse-launches %s | FileCheck %s --check-prefix=FUSE
-// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" --fuse-launches --plan-program %s | FileCheck %s --check-prefix=PLAN
+// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" --fuse-launches --encode-activations %s | FileCheck %s --check-prefix=FUSE
+// RUN: retort-opt --quantize-weights="weights=int4 group-size=32" --fuse-launches --encode-activations --plan-program %s | FileCheck %s --check-prefix=PLAN
 
 // MODEL: func.func @forward
 
