@@ -8,6 +8,7 @@
 #include "compiler/fuse/Passes.h"
 #include "dialects/Kernel/Kernel.h"
 
+#include "mlir/IR/BuiltinOps.h"
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/TypeSwitch.h"
 

@@ -139,7 +139,7 @@ FailureOr<Fuser::LatentInputs> Fuser::latentInputs(model::MlaOp op) {
   if (qLinear.getBias())
     return op.emitOpError("expected queries without a bias behind their norm");
   auto q = kernel::LinearOp::create(b, op.getLoc(), activation(query.width()),
-                                    normed, *qWeight, Value(), Value(),
+                                    normed.getResult(), *qWeight, Value(), Value(),
                                     kernel::Epilogue::None);
   label(q, "linear q", layer);
   inputs.q = q;

@@ -68,22 +68,29 @@ Value GroupDot::product(Value w, Value x) {
   return genericProduct(w, x);
 }
 
+Value GroupDot::accumulate(Value acc, Value w, Value x) {
+  if (!acc)
+    acc = k.zero(k.vecI32());
+  if (step() == DotStep::AArch64Sdot)
+    return call("llvm.aarch64.neon.sdot.v4i32.v16i8", k.vecI32(),
+                {acc, bytes(w), bytes(x)});
+  if (isInt4)
+    return call("llvm.x86.avx512.vpdpbusd.512", k.vecI32(),
+                {acc, bytes(w), bytes(x)});
+  return call("llvm.x86.avx512.vpdpwssd.512", k.vecI32(),
+              {acc, halves(w), halves(x)});
+}
+
+Value GroupDot::add(Value acc, Value w, Value x) {
+  if (accumulates())
+    return accumulate(acc, w, x);
+  Value p = product(w, x);
+  return acc ? k.add(acc, p) : p;
+}
+
 Value GroupDot::addPair(Value acc, Value w0, Value x0, Value w1, Value x1) {
-  auto accumulate = [&](StringRef intrinsic, auto lanes) {
-    Value zero = acc ? acc : k.zero(k.vecI32());
-    zero = call(intrinsic, k.vecI32(), {zero, lanes(w0), lanes(x0)});
-    return call(intrinsic, k.vecI32(), {zero, lanes(w1), lanes(x1)});
-  };
-  if (step() == DotStep::X86Vnni && isInt4)
-    return accumulate("llvm.x86.avx512.vpdpbusd.512",
-                      [&](Value v) { return bytes(v); });
-  if (step() == DotStep::X86Vnni)
-    return accumulate("llvm.x86.avx512.vpdpwssd.512",
-                      [&](Value v) { return halves(v); });
-  if (step() == DotStep::AArch64Sdot && isInt4)
-    return accumulate("llvm.aarch64.neon.sdot.v4i32.v16i8",
-                      [&](Value v) { return bytes(v); });
-  // Pairs first: a tree instead of a chain.
+  if (accumulates())
+    return accumulate(accumulate(acc, w0, x0), w1, x1);
   Value pair = k.add(product(w0, x0), product(w1, x1));
   return acc ? k.add(acc, pair) : pair;
 }

@@ -43,13 +43,22 @@ public:
   /// The words of two steps from the packed words of rows in lanes.
   std::pair<mlir::Value, mlir::Value> unpack(mlir::Value words);
 
-  /// `acc` (null: zero) plus the products of two steps. Words are lanes of i32.
+  /// `acc` (null: zero) plus the products of a step, or of two, as a tree
+  /// instead of a chain. Words are lanes of i32.
+  mlir::Value add(mlir::Value acc, mlir::Value w, mlir::Value x);
   mlir::Value addPair(mlir::Value acc, mlir::Value w0, mlir::Value x0,
                       mlir::Value w1, mlir::Value x1);
   /// The sums as lanes of i32.
   mlir::Value finish(mlir::Value acc);
 
 private:
+  /// Whether the target has an instruction that multiplies and adds to lanes of
+  /// i32.
+  bool accumulates() const {
+    return step() == DotStep::X86Vnni ||
+           (step() == DotStep::AArch64Sdot && isInt4);
+  }
+  mlir::Value accumulate(mlir::Value acc, mlir::Value w, mlir::Value x);
   mlir::Value product(mlir::Value w, mlir::Value x);
   mlir::Value genericProduct(mlir::Value w, mlir::Value x);
   mlir::Value call(llvm::StringRef intrinsic, mlir::Type type,

@@ -108,20 +108,17 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
   int64_t lanes = k.lanes(), steps = dot.steps();
   Index at = group * tokenBlock + token;
   Values acc(tokens * l.vectors(), Value());
-  for (int64_t i = 0; i < steps; i += 2) {
-    Values x0, x1;
-    for (int64_t t = 0; t < tokens; ++t) {
-      Index from = at * steps + (layout.quants + t * steps + i);
-      x0.push_back(k.loadSplat(words, from));
-      x1.push_back(k.loadSplat(words, from + 1));
-    }
+  for (int64_t i = 0; i < steps; ++i) {
+    Values x;
+    for (int64_t t = 0; t < tokens; ++t)
+      x.push_back(k.loadSplat(words,
+                              at * steps + (layout.quants + t * steps + i)));
     for (int64_t v = 0; v < l.vectors(); ++v) {
-      Index from = k.index(layout.panel + i * kStripRows + v * lanes);
-      Value w0 = k.loadVector(words, from);
-      Value w1 = k.loadVector(words, from + kStripRows);
+      Value w = k.loadVector(
+          words, k.index(layout.panel + i * kStripRows + v * lanes));
       for (int64_t t = 0; t < tokens; ++t) {
         Value &a = acc[t * l.vectors() + v];
-        a = dot.addPair(a, w0, x0[t], w1, x1[t]);
+        a = dot.add(a, w, x[t]);
       }
     }
   }

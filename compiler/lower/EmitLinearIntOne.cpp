@@ -45,8 +45,16 @@ private:
     Value scale, sum;
   };
   Input loadInput(Index group);
-  void addStrip(const Input &x, Index block, Index groupInBlock, Index at);
-  template <typename Strips> void forGroups(Strips strips);
+  /// Adds a group's products to a strip's sums.
+  void addStrip(const Input &x, Index block, Index groupInBlock,
+                MutableArrayRef<Value> sums);
+  /// Calls `body(input, byte of the block in its strip, group in the block,
+  /// sums)` for each group; the sums are carried from one to the next.
+  Values
+  forGroups(Values sums,
+            function_ref<void(const Input &, Index, Index, Values &)> body);
+  void emitWhole(function_ref<Index(Index)> stripBase);
+  void emitRest(Index strips, function_ref<Index(Index)> stripBase);
 
   LinearKernel &l;
   const LinearJob &job;
@@ -69,37 +77,79 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
 }
 
 void LinearIntOne::addStrip(const Input &x, Index block, Index groupInBlock,
-                            Index at) {
+                            MutableArrayRef<Value> sums) {
   Index first = groupInBlock * kActivationGroup;
   for (int64_t v = 0; v < l.vectors(); ++v) {
     Value acc;
     for (int64_t i = 0; i < dot.packedWords(); ++i) {
-      Value packed = decode.loadWords(
-          block, first + i * columnStep(l.encoding), v);
+      Value packed =
+          decode.loadWords(block, first + i * columnStep(l.encoding), v);
       auto [w0, w1] = dot.unpack(packed);
       acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
     }
-    Value products = decode.subtractZeroPoints(dot.finish(acc), x.sum, block, v);
+    Value products =
+        decode.subtractZeroPoints(dot.finish(acc), x.sum, block, v);
     Value scale = k.mul(decode.loadScales(block, v), x.scale);
-    Index to = at + v * k.lanes();
-    k.store(k.fma(scale, k.intToFloat(products, k.f32()),
-                  k.loadVector(sums, to)),
-            sums, to, 4 * k.lanes());
+    sums[v] = k.fma(scale, k.intToFloat(products, k.f32()), sums[v]);
   }
 }
 
-/// Calls `strips(input, byte of the block in its strip, group in the block)`.
-template <typename Strips> void LinearIntOne::forGroups(Strips strips) {
+Values LinearIntOne::forGroups(
+    Values sums,
+    function_ref<void(const Input &, Index, Index, Values &)> body) {
   int64_t perBlock = l.groupsPerBlock();
-  k.forLoop(k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1,
-            [&](Index b) {
-              Index block = b * l.encoding.blockBytes();
-              if (perBlock == 1)
-                return strips(loadInput(b), block, k.index(0));
-              k.forLoop(k.index(0), k.index(perBlock), 1, [&](Index g) {
-                strips(loadInput(b * perBlock + g), block, g);
-              });
-            });
+  return k.forLoop(
+      k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1, sums,
+      [&](Index b, ValueRange carried) {
+        Index block = b * l.encoding.blockBytes();
+        Values sums(carried.begin(), carried.end());
+        if (perBlock == 1) {
+          body(loadInput(b), block, k.index(0), sums);
+          return sums;
+        }
+        return k.forLoop(k.index(0), k.index(perBlock), 1, sums,
+                         [&](Index g, ValueRange carried) {
+                           Values sums(carried.begin(), carried.end());
+                           body(loadInput(b * perBlock + g), block, g, sums);
+                           return sums;
+                         });
+      });
+}
+
+/// All strips of a tile in one loop body.
+void LinearIntOne::emitWhole(function_ref<Index(Index)> stripBase) {
+  int64_t strips = l.tiling.stripsPerTile();
+  SmallVector<Index> bases;
+  for (int64_t s = 0; s < strips; ++s)
+    bases.push_back(stripBase(k.index(s)));
+  Values zeros(strips * l.vectors(), k.zero(k.vecF32()));
+  Values results = forGroups(zeros, [&](const Input &x, Index block,
+                                        Index group, Values &sums) {
+    for (int64_t s = 0; s < strips; ++s)
+      addStrip(x, bases[s] + block, group,
+               MutableArrayRef<Value>(sums).slice(s * l.vectors(),
+                                                  l.vectors()));
+  });
+  for (auto [i, sum] : llvm::enumerate(results))
+    k.store(sum, sums, k.index(static_cast<int64_t>(i) * k.lanes()),
+            4 * k.lanes());
+}
+
+/// Strips one after the other.
+void LinearIntOne::emitRest(Index strips,
+                            function_ref<Index(Index)> stripBase) {
+  k.forLoop(k.index(0), strips, 1, [&](Index s) {
+    Index base = stripBase(s);
+    Values zeros(l.vectors(), k.zero(k.vecF32()));
+    Values results = forGroups(zeros, [&](const Input &x, Index block,
+                                          Index group, Values &sums) {
+      addStrip(x, base + block, group, sums);
+    });
+    for (auto [v, sum] : llvm::enumerate(results))
+      k.store(sum, sums,
+              s * kStripRows + static_cast<int64_t>(v) * k.lanes(),
+              4 * k.lanes());
+  });
 }
 
 void LinearIntOne::emit() {
@@ -112,31 +162,12 @@ void LinearIntOne::emit() {
     Index strip = unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
     return job.weightBase + strip * l.encoding.stripBytes(l.cols);
   };
-
-  k.forLoop(k.index(0), strips * kStripRows, k.lanes(), [&](Index at) {
-    k.store(k.zero(k.vecF32()), sums, at, 4 * k.lanes());
-  });
-  // Side by side in one loop body if the tile is whole.
-  auto whole = [&] {
-    SmallVector<Index> bases;
-    for (int64_t s = 0; s < t.stripsPerTile(); ++s)
-      bases.push_back(stripBase(k.index(s)));
-    forGroups([&](const Input &x, Index block, Index group) {
-      for (int64_t s = 0; s < t.stripsPerTile(); ++s)
-        addStrip(x, bases[s] + block, group, k.index(s * kStripRows));
-    });
-  };
-  auto rest = [&] {
-    forGroups([&](const Input &x, Index block, Index group) {
-      k.forLoop(k.index(0), strips, 1, [&](Index s) {
-        addStrip(x, stripBase(s) + block, group, s * kStripRows);
-      });
-    });
-  };
-  if (t.units % t.unitsPerTile == 0 && t.tiles * t.unitsPerTile == t.units)
-    whole();
+  if (t.tiles * t.unitsPerTile == t.units)
+    emitWhole(stripBase);
   else
-    k.ifElse(strips == t.stripsPerTile(), whole, rest);
+    k.ifElse(
+        strips == t.stripsPerTile(), [&] { emitWhole(stripBase); },
+        [&] { emitRest(strips, stripBase); });
   k.forLoop(k.index(0), units, 1, [&](Index n) {
     job.finish(unitOf(n), k.index(0), sums, n * (t.unitStrips * kStripRows),
                kStripRows);

@@ -16,10 +16,10 @@ func.func @one_form(%x: tensor<?x128xf32>, %n: tensor<100xf32>, %u: tensor<256x1
 
 // A norm gives every consumer its form, the plain one first.
 // CHECK-LABEL: func.func @forms
-// CHECK: %[[Y:.*]]:3 = kernel.rms_norm {{.*}} {kernel.label = "norm"} : {{.*}} -> (tensor<?x128xf32>, tensor<?x128xf32, #encoding.activation<int16, 32>>, tensor<?x128xf32, #encoding.activation<int8, 32>>)
-// CHECK-DAG: kernel.linear %[[Y]]#0, %{{.*}} -> tensor<?x128xf32>
-// CHECK-DAG: kernel.linear %[[Y]]#1, %{{.*}}int16
-// CHECK-DAG: kernel.linear %[[Y]]#2, %{{.*}}int8
+// CHECK: %[[Y:.*]], %[[Q:.*]]:2 = kernel.rms_norm {{.*}} {kernel.label = "norm"} : {{.*}} -> (tensor<?x128xf32>, tensor<?x128xf32, #encoding.activation<int16, 32>>, tensor<?x128xf32, #encoding.activation<int8, 32>>)
+// CHECK-DAG: kernel.linear %[[Y]], %{{.*}} -> tensor<?x128xf32>
+// CHECK-DAG: kernel.linear %[[Q]]#1, %{{.*}}int8
+// CHECK-DAG: kernel.linear %[[Q]]#0, %{{.*}}int16
 func.func @forms(%x: tensor<?x128xf32>, %n: tensor<100xf32>, %r: tensor<32x100xf32, #encoding.packed<bf16>>,
                  %a: tensor<128x100xf32, #encoding.packed<int4, 32>>, %b: tensor<128x100xf32, #encoding.packed<int8, 64>>) {
   %y = kernel.rms_norm %x, %n eps 1.0e-6 {kernel.label = "norm"} : (tensor<?x128xf32>, tensor<100xf32>) -> tensor<?x128xf32>
