@@ -29,8 +29,9 @@
 ///
 /// int4 weights are multiplied with int8 quants, whose limit of 127 keeps the
 /// products of a group within 16 bits for each two columns of four:
-/// 8 * 2 * 15 * 127 = 30480. int8 weights are multiplied with int16 quants of
-/// 15 bits, whose error is as good as none.
+/// 8 * 2 * 15 * 127 = 30480. int8 weights are multiplied with int16 quants, whose
+/// error is as good as none; a group's sum stays within 32 bits:
+/// 32 * 128 * 32767 < 2^27.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -58,7 +59,7 @@ struct ActivationEncoding {
 
   int64_t quantBytes() const { return kind == ActivationKind::Int8 ? 1 : 2; }
   /// The largest magnitude of a quant.
-  int64_t limit() const { return kind == ActivationKind::Int8 ? 127 : 16383; }
+  int64_t limit() const { return kind == ActivationKind::Int8 ? 127 : 32767; }
 
   /// Offsets in a row of `stride` elements, and its size, in bytes.
   int64_t scalesOffset(int64_t stride) const { return stride * quantBytes(); }

@@ -14,7 +14,8 @@
 ///         for each few tokens              a register tile: a strip's rows
 /// ```
 /// For few tokens the weights come from memory: groups come before strips, which
-/// are then distant streams that are read side by side.
+/// are then distant streams that are read side by side, and unpacked weights
+/// stay in registers.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -47,6 +48,10 @@ private:
   void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
   void unpackGroup(Index block, Index groupInBlock);
   void registerTile(Index group, Index token, Index sums);
+  void addProducts(Value acc, Index at, Index sums, int64_t v,
+                   Value rowScales, Value zeroPoints);
+  void addGroupToFew(Index block, Index groupInBlock, Index group, Index tokens,
+                     Index sums);
 
   LinearKernel &l;
   const LinearJob &job;
@@ -122,28 +127,58 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
       }
     }
   }
-  for (int64_t t = 0; t < tokens; ++t) {
-    Value scale = k.loadSplat(floats, at + (layout.scales + t));
-    Value sum;
-    if (hasZeroPoints())
-      sum = k.loadSplat(words, at + (layout.quantSums + t));
+  for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < l.vectors(); ++v) {
-      Value products = dot.finish(acc[t * l.vectors() + v]);
-      if (hasZeroPoints()) {
-        Value zeroPoints =
-            l.encoding.zeroPoints
-                ? k.loadVector(words,
-                               k.index(layout.zeroPoints + v * lanes))
-                : Value();
-        products = decode.subtractZeroPoints(products, sum, zeroPoints);
-      }
       Value rowScales =
           k.loadVector(floats, k.index(layout.rowScales + v * lanes));
-      Index to = sums + (token + t) * kStripRows + v * lanes;
-      k.store(k.fma(k.mul(rowScales, scale), k.intToFloat(products, k.f32()),
-                    k.loadVector(floats, to)),
-              floats, to, 4 * lanes);
+      Value zeroPoints;
+      if (l.encoding.zeroPoints)
+        zeroPoints =
+            k.loadVector(words, k.index(layout.zeroPoints + v * lanes));
+      addProducts(acc[t * l.vectors() + v], at + t,
+                  sums + (token + t) * kStripRows, v, rowScales, zeroPoints);
     }
+}
+
+/// Adds a register's products to a token's sums; `at` is the token's place in
+/// the gathered inputs.
+void LinearIntMany::addProducts(Value acc, Index at, Index sums, int64_t v,
+                                Value rowScales, Value zeroPoints) {
+  Value products = dot.finish(acc);
+  if (hasZeroPoints())
+    products = decode.subtractZeroPoints(
+        products, k.loadSplat(words, at + layout.quantSums), zeroPoints);
+  Value scale = k.mul(rowScales, k.loadSplat(floats, at + layout.scales));
+  Index to = sums + v * k.lanes();
+  k.store(k.fma(scale, k.intToFloat(products, k.f32()),
+                k.loadVector(floats, to)),
+          floats, to, 4 * k.lanes());
+}
+
+/// A strip's group, unpacked in registers once for all tokens.
+void LinearIntMany::addGroupToFew(Index block, Index groupInBlock, Index group,
+                                  Index tokens, Index sums) {
+  Index first = groupInBlock * kActivationGroup;
+  for (int64_t v = 0; v < l.vectors(); ++v) {
+    SmallVector<std::pair<Value, Value>> pairs;
+    for (int64_t i = 0; i < dot.packedWords(); ++i)
+      pairs.push_back(dot.unpack(
+          decode.loadWords(block, first + i * columnStep(l.encoding), v)));
+    Value rowScales = decode.loadScales(block, v);
+    Value zeroPoints;
+    if (l.encoding.zeroPoints)
+      zeroPoints = decode.loadZeroPointInts(block, v);
+    k.forLoop(k.index(0), tokens, 1, [&](Index t) {
+      Index at = group * tokenBlock + t;
+      Index x = at * dot.steps() + layout.quants;
+      Value acc;
+      for (auto [i, w] : llvm::enumerate(pairs)) {
+        Index from = x + 2 * static_cast<int64_t>(i);
+        acc = dot.addPair(acc, w.first, k.loadSplat(words, from), w.second,
+                          k.loadSplat(words, from + 1));
+      }
+      addProducts(acc, at, sums + t * kStripRows, v, rowScales, zeroPoints);
+    });
   }
 }
 
@@ -179,8 +214,10 @@ void LinearIntMany::emit() {
         Index strip =
             job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
         Index group = first + g;
-        unpackGroup(strip + group / perBlock * l.encoding.blockBytes(),
-                    group % perBlock);
+        Index block = strip + group / perBlock * l.encoding.blockBytes();
+        if (isFew)
+          return addGroupToFew(block, group % perBlock, g, tokens, sumsOf(s));
+        unpackGroup(block, group % perBlock);
         // The last tile may take rows of the block that hold no token.
         k.forLoop(k.index(0), tokens, k.target().dotTokens,
                   [&](Index n) { registerTile(g, n, sumsOf(s)); });

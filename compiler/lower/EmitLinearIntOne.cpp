@@ -98,22 +98,13 @@ Values LinearIntOne::forGroups(
     Values sums,
     function_ref<void(const Input &, Index, Index, Values &)> body) {
   int64_t perBlock = l.groupsPerBlock();
-  return k.forLoop(
-      k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1, sums,
-      [&](Index b, ValueRange carried) {
-        Index block = b * l.encoding.blockBytes();
-        Values sums(carried.begin(), carried.end());
-        if (perBlock == 1) {
-          body(loadInput(b), block, k.index(0), sums);
-          return sums;
-        }
-        return k.forLoop(k.index(0), k.index(perBlock), 1, sums,
-                         [&](Index g, ValueRange carried) {
-                           Values sums(carried.begin(), carried.end());
-                           body(loadInput(b * perBlock + g), block, g, sums);
-                           return sums;
-                         });
-      });
+  return k.forLoop(k.index(0), k.index(l.groups()), 1, sums,
+                   [&](Index g, ValueRange carried) {
+                     Values sums(carried.begin(), carried.end());
+                     body(loadInput(g), g / perBlock * l.encoding.blockBytes(),
+                          g % perBlock, sums);
+                     return sums;
+                   });
 }
 
 /// All strips of a tile in one loop body.
