@@ -31,7 +31,6 @@ LogicalResult Fuser::embedding(model::EmbeddingOp op) {
       b, op.getLoc(), activation(model::widthOf(op.getResult())),
       map.lookup(op.getTokens()), *w);
   label(embed, "embed", -1);
-  layer = 0;
   map.map(op.getResult(), embed.getResult());
   return success();
 }
@@ -55,22 +54,25 @@ LogicalResult Fuser::norm(model::RmsNormOp op) {
 Value Fuser::ropeTable(Location loc, DenseF64ArrayAttr invFreq,
                        FloatAttr scale) {
   std::pair<Attribute, Attribute> key = {invFreq, scale};
-  for (auto &[k, table] : tables)
-    if (k == key)
-      return table;
+  auto *known = llvm::find_if(tables, [&](auto &t) { return t.first == key; });
+  int64_t number = known - tables.begin();
+  if (known == tables.end())
+    tables.push_back({key, Value()});
+  Value &made = tables[number].second;
+  if (made)
+    return made;
   OpBuilder::InsertionGuard guard(b);
   b.setInsertionPointToStart(body);
   SmallVector<double> freq(invFreq.asArrayRef());
   freq.resize(roundUp<int64_t>(freq.size(), 16), 0.0);
-  Value w =
-      weights.literal("rope.inv_freq." + std::to_string(tables.size()), freq);
+  Value w = weights.literal("rope.inv_freq." + std::to_string(number), freq);
   auto type = RankedTensorType::get(
       {ShapedType::kDynamic, static_cast<int64_t>(freq.size()) * 2},
       b.getF32Type());
   auto table = kernel::RopeTableOp::create(b, loc, type, w, scale);
   label(table, "rope_table", -1);
-  tables.push_back({key, table.getResult()});
-  return table;
+  made = table;
+  return made;
 }
 
 LogicalResult Fuser::attention(model::AttentionOp op) {
@@ -242,8 +244,8 @@ LogicalResult Fuser::add(model::AddOp op) {
 
 /// The final norm and the output matrix become a function of their own, which
 /// the runtime calls only for the rows whose logits it wants.
-LogicalResult Fuser::head(func::FuncOp forward) {
-  auto ret = cast<func::ReturnOp>(forward.getBody().front().getTerminator());
+LogicalResult Fuser::head(func::FuncOp function, StringRef name) {
+  auto ret = cast<func::ReturnOp>(function.getBody().front().getTerminator());
   if (ret.getNumOperands() != 1)
     return ret.emitOpError("expected the logits alone");
   auto output = ret.getOperand(0).getDefiningOp<model::LinearOp>();
@@ -251,6 +253,8 @@ LogicalResult Fuser::head(func::FuncOp forward) {
       output ? output.getX().getDefiningOp<model::RmsNormOp>() : nullptr;
   if (!norm)
     return ret.emitOpError("expected logits that are linear in a final norm");
+  if (!finalNorm)
+    finalNorm = norm;
   auto hidden = get(ret, norm.getX());
   if (failed(hidden))
     return failure();
@@ -262,7 +266,7 @@ LogicalResult Fuser::head(func::FuncOp forward) {
   b.setInsertionPointToEnd(module.getBody());
   auto logits = activation(model::widthOf(output.getResult()));
   auto func =
-      func::FuncOp::create(b, forward.getLoc(), "head",
+      func::FuncOp::create(b, function.getLoc(), name,
                            b.getFunctionType({hidden->getType()}, {logits}));
   b.setInsertionPointToStart(func.addEntryBlock());
   weights.startFunction();
@@ -279,29 +283,66 @@ LogicalResult Fuser::head(func::FuncOp forward) {
   return success();
 }
 
-/// Whether the op behind a norm brings it into its own launches: the head does
-/// so with the final norm, latent attention with that of its queries.
-static bool consumerTakes(model::RmsNormOp norm, model::LinearOp output) {
+bool Fuser::consumerTakes(model::RmsNormOp norm, model::LinearOp output) {
+  auto linear = norm.getX().getDefiningOp<model::LinearOp>();
   return (output && output.getX() == norm.getResult()) ||
-         norm.getX().getDefiningOp<model::LinearOp>();
+         (linear && !map.contains(linear.getResult()));
 }
 
-LogicalResult Fuser::run(func::FuncOp forward) {
-  b.setInsertionPoint(forward);
-  auto func =
-      func::FuncOp::create(b, forward.getLoc(), "body",
-                           b.getFunctionType(forward.getArgumentTypes(), {}));
-  body = func.addEntryBlock();
+LogicalResult Fuser::concatLinear(model::LinearOp op, model::ConcatOp concat) {
+  int64_t outputs = model::widthOf(op.getResult());
+  Value sum;
+  int64_t firstCol = 0;
+  for (auto [part, role] :
+       {std::pair<Value, StringRef>(concat.getLhs(), "lhs"),
+        std::pair<Value, StringRef>(concat.getRhs(), "rhs")}) {
+    auto x = get(op, part);
+    if (failed(x))
+      return failure();
+    int64_t width = model::widthOf(part);
+    auto w = weights.assembled(
+        op, (op.getWeight() + "." + role).str(),
+        {{.tensor = op.getWeight(), .count = outputs, .colShift = firstCol}},
+        outputs, width);
+    if (failed(w))
+      return failure();
+    Value bias;
+    if (op.getBias() && !sum) {
+      auto vector = weights.bias(op, *op.getBias(), {{*op.getBias(), {}}});
+      if (failed(vector))
+        return failure();
+      bias = *vector;
+    }
+    auto linear =
+        kernel::LinearOp::create(b, op.getLoc(), activation(outputs), *x, *w,
+                                 bias, sum, kernel::Epilogue::None);
+    label(linear, ("linear concat " + role).str(), layer);
+    sum = linear.getResult();
+    firstCol += width;
+  }
+  map.map(op.getResult(), sum);
+  return success();
+}
+
+void Fuser::startBody(func::FuncOp func, StringRef name) {
+  b.setInsertionPoint(func);
+  auto made = func::FuncOp::create(
+      b, func.getLoc(), name, b.getFunctionType(func.getArgumentTypes(), {}));
+  body = made.addEntryBlock();
   b.setInsertionPointToStart(body);
-  for (auto [from, to] :
-       llvm::zip(forward.getArguments(), body->getArguments()))
-    map.map(from, to);
-  auto ret = cast<func::ReturnOp>(forward.getBody().front().getTerminator());
+  weights.startFunction();
+  for (auto &[key, table] : tables)
+    table = Value();
+  layer = layersDone;
+}
+
+LogicalResult Fuser::translate(func::FuncOp func, StringRef headName) {
+  auto ret = cast<func::ReturnOp>(func.getBody().front().getTerminator());
   model::LinearOp output;
   if (ret.getNumOperands() == 1)
     output = ret.getOperand(0).getDefiningOp<model::LinearOp>();
 
-  for (Operation &op : forward.getBody().front()) {
+  for (Operation &op : func.getBody().front()) {
     LogicalResult done = success();
     if (auto e = dyn_cast<model::EmbeddingOp>(op))
       done = embedding(e);
@@ -315,13 +356,45 @@ LogicalResult Fuser::run(func::FuncOp forward) {
       done = swiglu(s);
     else if (auto a = dyn_cast<model::AddOp>(op))
       done = add(a);
-    else if (!isa<model::LinearOp, model::RopeOp, model::MoeOp, func::ReturnOp>(
-                 op))
+    else if (auto l = dyn_cast<model::LinearOp>(op)) {
+      if (auto concat = l.getX().getDefiningOp<model::ConcatOp>())
+        done = concatLinear(l, concat);
+    } else if (!isa<model::RopeOp, model::MoeOp, model::ConcatOp,
+                    func::ReturnOp>(op))
       done = op.emitOpError("expected an op of the model dialect");
     if (failed(done))
       return failure();
   }
-  return head(forward);
+  layersDone = layer;
+  return head(func, headName);
+}
+
+LogicalResult Fuser::forward(func::FuncOp func) {
+  startBody(func, "body");
+  for (auto [from, to] : llvm::zip(func.getArguments(), body->getArguments()))
+    map.map(from, to);
+  return translate(func, "head");
+}
+
+LogicalResult Fuser::draft(func::FuncOp func) {
+  if (func.getNumArguments() != 2 ||
+      func.getArgument(1).getType() != finalNorm.getType())
+    return func.emitOpError("expected token ids and what forward's output "
+                            "matrix is given");
+  startBody(func, "draft_body");
+  // The runtime has the hidden states in front of the final norm.
+  auto stored = activation(model::widthOf(finalNorm.getX()));
+  body->getArgument(1).setType(stored);
+  map.map(func.getArgument(0), body->getArgument(0));
+  auto weight = weights.vector(finalNorm, finalNorm.getWeight());
+  if (failed(weight))
+    return failure();
+  auto normed = kernel::RmsNormOp::create(
+      b, finalNorm.getLoc(), stored, body->getArgument(1), *weight,
+      finalNorm.getEpsAttr(), UnitAttr(), b.getI64IntegerAttr(0));
+  label(normed, "rms_norm", layer);
+  map.map(func.getArgument(1), normed.getResult());
+  return translate(func, "draft_head");
 }
 
 namespace {
@@ -333,11 +406,18 @@ struct FuseLaunchesPass : impl::FuseLaunchesPassBase<FuseLaunchesPass> {
       getOperation().emitError("expected a function 'forward' of one block");
       return signalPassFailure();
     }
+    auto draft = getOperation().lookupSymbol<func::FuncOp>("draft");
+    if (draft && !draft.getBody().hasOneBlock()) {
+      draft.emitError("expected a function of one block");
+      return signalPassFailure();
+    }
     Fuser fuser(getOperation());
-    if (failed(fuser.run(forward)))
+    if (failed(fuser.forward(forward)) || (draft && failed(fuser.draft(draft))))
       return signalPassFailure();
     numLaunches += fuser.launches;
     forward.erase();
+    if (draft)
+      draft.erase();
     for (auto weight :
          llvm::make_early_inc_range(getOperation().getOps<model::WeightOp>()))
       weight.erase();

@@ -37,15 +37,18 @@ using mlir::OpBuilder;
 using mlir::Operation;
 using mlir::Value;
 
-/// Rewrites `forward` op by op. Linear and rope ops are not translated where
-/// they stand but by the op that consumes them, which decides what they are
-/// fused with.
+/// Rewrites `forward` and `draft` op by op. Linear and rope ops are not
+/// translated where they stand but by the op that consumes them, which decides
+/// what they are fused with.
 class Fuser {
 public:
   Fuser(ModuleOp module)
       : module(module), b(module.getContext()), weights(module, b) {}
 
-  LogicalResult run(mlir::func::FuncOp forward);
+  /// Makes `body` and `head` of `forward`.
+  LogicalResult forward(mlir::func::FuncOp func);
+  /// Makes `draft_body` and `draft_head` of `draft`; `forward` comes first.
+  LogicalResult draft(mlir::func::FuncOp func);
   int64_t launches = 0;
 
 private:
@@ -63,12 +66,23 @@ private:
     ++launches;
   }
 
+  /// Starts the function that takes the place of `func`, with its arguments.
+  void startBody(mlir::func::FuncOp func, StringRef name);
+  /// Translates what `func` holds and ends its body.
+  LogicalResult translate(mlir::func::FuncOp func, StringRef headName);
+  /// Whether the op behind a norm brings it into its own launches: the head
+  /// does so with the final norm, latent attention with that of its queries.
+  bool consumerTakes(model::RmsNormOp norm, model::LinearOp output);
+
   LogicalResult embedding(model::EmbeddingOp op);
   LogicalResult norm(model::RmsNormOp op);
+  /// A matrix times two rows, one behind the other: two launches, of which the
+  /// second adds to what the first gives.
+  LogicalResult concatLinear(model::LinearOp op, model::ConcatOp concat);
   LogicalResult attention(model::AttentionOp op);
   LogicalResult swiglu(model::SwigluOp op);
   LogicalResult add(model::AddOp op);
-  LogicalResult head(mlir::func::FuncOp forward);
+  LogicalResult head(mlir::func::FuncOp func, StringRef name);
 
   FailureOr<Value> plainLinear(model::LinearOp op, Value residual,
                                StringRef role);
@@ -86,10 +100,13 @@ private:
   OpBuilder b;
   WeightBuilder weights;
   mlir::IRMapping map;
-  /// Rope tables by (frequencies, scale): one for the whole model.
+  /// Rope tables by (frequencies, scale): one for each function, null in those
+  /// that have not used it.
   SmallVector<std::pair<std::pair<Attribute, Attribute>, Value>> tables;
   Block *body = nullptr;
   int64_t layer = -1;
+  int64_t layersDone = 0;     ///< of the functions before the present one
+  model::RmsNormOp finalNorm; ///< of `forward`, for `draft`
   /// Head layout of attention results, which their consumers' columns follow.
   llvm::DenseMap<Value, HeadLayout> headsOf;
 };

@@ -14,14 +14,18 @@ def FuseLaunchesPass : Pass<"fuse-launches", "::mlir::ModuleOp"> {
   let summary = "Turn the model into launches of the kernel dialect";
   let description = [{
     Splits `forward` into `body` (token ids to the last layer's output) and `head`
-    (that output to logits), and groups what one launch can hold:
+    (that output to logits), a function `draft` alike into `draft_body` (token ids and
+    `body`'s output to the draft layer's) and `draft_head`, and groups what one launch
+    can hold:
 
     - queries, keys and values of a layer become one `kernel.linear` over a joint
       weight, then `kernel.rope_cache`, then `kernel.attention`, with heads padded
       as the kernel dialect says;
     - gate and up become one `kernel.linear` with the swiglu epilogue, their rows
       alternating in strips of 32;
-    - a linear whose result is only added to something takes that as `residual`.
+    - a linear whose result is only added to something takes that as `residual`;
+    - a linear of two concatenated rows becomes two, the second with the first as
+      `residual`.
 
     Before:
     ```

@@ -51,6 +51,10 @@ public:
           RankedTensorType::get(tensor.shape,
                                 elementType(context, typeOf(tensor.name))));
     buildForward();
+    if (config.numMtpLayers > 0) {
+      b.setInsertionPointToEnd(module->getBody());
+      buildDraft();
+    }
     return module;
   }
 
@@ -182,15 +186,43 @@ private:
         b, loc, "forward",
         b.getFunctionType({tokens}, {rows(config.vocabSize)}));
     b.setInsertionPointToStart(func.addEntryBlock());
-    Value x = model::EmbeddingOp::create(
-        b, loc, rows(config.hiddenSize), func.getArgument(0),
-        FlatSymbolRefAttr::get(&context, "model.embed_tokens.weight"));
+    Value x = embedding(func.getArgument(0));
     for (int64_t i = 0; i < config.numLayers; ++i)
       x = layer(x, i);
-    x = norm(x, "model.norm");
-    x = linear(x, config.tieWordEmbeddings ? "model.embed_tokens" : "lm_head",
-               config.vocabSize, false);
-    func::ReturnOp::create(b, loc, x);
+    func::ReturnOp::create(b, loc, logits(norm(x, "model.norm")));
+  }
+
+  Value logits(Value x) {
+    return linear(x,
+                  config.tieWordEmbeddings ? "model.embed_tokens" : "lm_head",
+                  config.vocabSize, false);
+  }
+
+  Value embedding(Value tokens) {
+    return model::EmbeddingOp::create(
+        b, loc, rows(config.hiddenSize), tokens,
+        FlatSymbolRefAttr::get(&context, "model.embed_tokens.weight"));
+  }
+
+  /// The multi-token-prediction layer. It shares the embedding and the output
+  /// matrix with the model, of which the checkpoint holds copies.
+  void buildDraft() {
+    auto tokens = RankedTensorType::get({ShapedType::kDynamic}, b.getI32Type());
+    auto func = func::FuncOp::create(
+        b, loc, "draft",
+        b.getFunctionType({tokens, rows(config.hiddenSize)},
+                          {rows(config.vocabSize)}));
+    b.setInsertionPointToStart(func.addEntryBlock());
+    int64_t index = config.numLayers;
+    std::string prefix = "model.layers." + std::to_string(index) + ".";
+    Value next = norm(embedding(func.getArgument(0)), prefix + "enorm");
+    Value now = norm(func.getArgument(1), prefix + "hnorm");
+    Value both =
+        model::ConcatOp::create(b, loc, rows(2 * config.hiddenSize), next, now);
+    Value x = layer(linear(both, prefix + "eh_proj", config.hiddenSize, false),
+                    index);
+    func::ReturnOp::create(b, loc,
+                           logits(norm(x, prefix + "shared_head.norm")));
   }
 
   const ModelConfig &config;

@@ -47,10 +47,11 @@ Result<PackedView> PackedView::create(std::span<const WeightSpec> specs,
   return view;
 }
 
-/// Fills what `run` holds of the tensor's row `row`, and leaves the rest.
-void PackedView::readRow(const Run &run, int64_t row,
-                         std::vector<float> &decoded,
-                         std::span<float> out) const {
+/// Fills what `run` holds of the tensor's row `row`, and leaves the rest. Gives
+/// the number of elements filled.
+int64_t PackedView::readRow(const Run &run, int64_t row,
+                            std::vector<float> &decoded,
+                            std::span<float> out) const {
   const WeightSpec &spec = *run.spec;
   auto packedRow = [&](int64_t i) {
     return run.run->dstRow + i / kStripRows * run.run->stripStride +
@@ -59,18 +60,24 @@ void PackedView::readRow(const Run &run, int64_t row,
   int64_t i = row - run.src;
   if (spec.form == WeightForm::Vector) {
     std::memcpy(out.data(), run.bytes.data() + packedRow(i) * 4, 4);
-  } else if (run.cols) {
+    return 1;
+  }
+  if (run.cols) {
     for (int64_t c = 0; c < run.run->rows; ++c)
       out[static_cast<size_t>(run.run->srcRow + c)] =
           decodeElement(spec.encoding, run.bytes, spec.cols, packedRow(c),
                         run.cols->dstCol + i);
-  } else {
-    decoded.resize(static_cast<size_t>(spec.cols));
-    decodeRows(spec.encoding, run.bytes, spec.cols, packedRow(i), 1, decoded);
-    for (const ColRun &cols : spec.colRuns)
-      std::copy_n(decoded.begin() + cols.dstCol, cols.cols,
-                  out.begin() + cols.srcCol + run.run->colShift);
+    return run.run->rows;
   }
+  decoded.resize(static_cast<size_t>(spec.cols));
+  decodeRows(spec.encoding, run.bytes, spec.cols, packedRow(i), 1, decoded);
+  int64_t filled = 0;
+  for (const ColRun &cols : spec.colRuns) {
+    std::copy_n(decoded.begin() + cols.dstCol, cols.cols,
+                out.begin() + cols.srcCol + run.run->colShift);
+    filled += cols.cols;
+  }
+  return filled;
 }
 
 bool PackedView::read(std::string_view tensor, int64_t firstRow,
@@ -85,23 +92,32 @@ bool PackedView::read(std::string_view tensor, int64_t firstRow,
     return row >= run.src && row < run.src + run.rows;
   };
   for (int64_t row = firstRow; row < firstRow + numRows; ++row) {
-    const WeightSpec *found = nullptr;
-    for (const Run &run : runs) {
-      if (run.src > row)
-        break;
-      if (holds(run, row) &&
-          (!found || (last ? run.spec > found : run.spec < found)))
-        found = run.spec;
-    }
-    if (!found)
-      return false;
     auto to = out.subspan(static_cast<size_t>((row - firstRow) * cols),
                           static_cast<size_t>(cols));
     std::fill(to.begin(), to.end(), 0.0f);
-    // A spec may take the columns of a row in several runs.
-    for (const Run &run : runs)
-      if (run.spec == found && holds(run, row))
-        readRow(run, row, decoded, to);
+    // A spec may take the columns of a row in several runs, and several specs
+    // may share them.
+    const WeightSpec *previous = nullptr;
+    for (int64_t covered = 0; covered < cols;) {
+      const WeightSpec *found = nullptr;
+      for (const Run &run : runs) {
+        if (run.src > row)
+          break;
+        bool isNext =
+            !previous || (last ? run.spec < previous : run.spec > previous);
+        if (isNext && holds(run, row) &&
+            (!found || (last ? run.spec > found : run.spec < found)))
+          found = run.spec;
+      }
+      if (!found && !previous)
+        return false;
+      if (!found)
+        break;
+      for (const Run &run : runs)
+        if (run.spec == found && holds(run, row))
+          covered += readRow(run, row, decoded, to);
+      previous = found;
+    }
   }
   return true;
 }
@@ -111,26 +127,27 @@ void PackedView::roundInputs(std::string_view tensor,
   auto it = byTensor.find(tensor);
   if (it == byTensor.end())
     return;
-  const Run *found = nullptr;
-  for (const Run &run : it->second)
-    if (!run.cols && (!found || run.spec > found->spec))
-      found = &run;
-  if (!found || !found->spec->inputs)
-    return;
-  // Groups are those of the packed columns, which may have gaps.
-  const WeightSpec &spec = *found->spec;
-  std::vector<float> packed(static_cast<size_t>(
-      roundUp<int64_t>(spec.cols, kActivationGroup)));
-  auto source = [&](const ColRun &cols) {
-    return row.subspan(static_cast<size_t>(cols.srcCol + found->run->colShift),
-                       static_cast<size_t>(cols.cols));
-  };
-  for (const ColRun &cols : spec.colRuns)
-    std::ranges::copy(source(cols), packed.begin() + cols.dstCol);
-  roundActivation(*spec.inputs, packed);
-  for (const ColRun &cols : spec.colRuns)
-    std::copy_n(packed.begin() + cols.dstCol, cols.cols,
-                source(cols).begin());
+  // Runs of rows have the same columns, but for those of another spec.
+  const WeightSpec *done = nullptr;
+  for (const Run &run : it->second) {
+    const WeightSpec &spec = *run.spec;
+    if (run.cols || !spec.inputs || done == &spec)
+      continue;
+    done = &spec;
+    // Groups are those of the packed columns, which may have gaps.
+    std::vector<float> packed(
+        static_cast<size_t>(roundUp<int64_t>(spec.cols, kActivationGroup)));
+    auto source = [&](const ColRun &cols) {
+      return row.subspan(static_cast<size_t>(cols.srcCol + run.run->colShift),
+                         static_cast<size_t>(cols.cols));
+    };
+    for (const ColRun &cols : spec.colRuns)
+      std::ranges::copy(source(cols), packed.begin() + cols.dstCol);
+    roundActivation(*spec.inputs, packed);
+    for (const ColRun &cols : spec.colRuns)
+      std::copy_n(packed.begin() + cols.dstCol, cols.cols,
+                  source(cols).begin());
+  }
 }
 
 } // namespace retort

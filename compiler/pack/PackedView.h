@@ -35,17 +35,16 @@ public:
                                    std::span<const std::byte> section);
 
   /// Decodes rows [firstRow, firstRow + numRows) of a two-dimensional tensor
-  /// with `cols` columns, or elements of a vector with `cols` = 1. Of several
-  /// specs that hold a row the first counts, or with `last` the last: a tied
-  /// embedding may be packed once as embedding, once as output projection.
-  /// False if no spec holds the rows.
+  /// with `cols` columns, or elements of a vector with `cols` = 1. Specs
+  /// may share the columns of a row. Of several that hold a row whole the first
+  /// counts, or with `last` the last: a tied embedding may be packed once as
+  /// embedding, once as output projection. False if no spec holds the rows.
   bool read(std::string_view tensor, int64_t firstRow, int64_t numRows,
             int64_t cols, std::span<float> out, bool last = false) const;
 
   /// Rounds a row of inputs of a matrix, in the order of the tensor's columns,
-  /// as the launch rounds it that multiplies the packed matrix with them. Leaves
-  /// it alone if that launch takes it as it is. Of several specs the last
-  /// counts.
+  /// as the launches round it that multiply packed matrices with them. Leaves
+  /// what those take as it is.
   void roundInputs(std::string_view tensor, std::span<float> row) const;
 
 private:
@@ -58,8 +57,8 @@ private:
     std::span<const std::byte> bytes;
     int64_t src, rows; ///< of the tensor
   };
-  void readRow(const Run &run, int64_t row, std::vector<float> &decoded,
-               std::span<float> out) const;
+  int64_t readRow(const Run &run, int64_t row, std::vector<float> &decoded,
+                  std::span<float> out) const;
   std::map<std::string, std::vector<Run>, std::less<>> byTensor;
 };
 

@@ -68,6 +68,8 @@ struct VerifyReport {
   bool sameGreedy = false; ///< the same most likely next token at every step
   /// With experts: every token was given the same ones in every layer.
   std::optional<bool> sameExperts;
+  /// Of the draft layer's logits after the last token, if there is one.
+  std::optional<double> draft;
 };
 
 struct CompileReport {

@@ -144,6 +144,36 @@ double toleranceOf(std::span<const WeightSpec> specs) {
   return anyInt8 ? kVerifyToleranceInt8 : kVerifyTolerance;
 }
 
+/// What the draft layer expects after the last token, having seen them all.
+Result<std::vector<float>> runDraft(std::shared_ptr<const Artifact> artifact,
+                                    std::span<const int32_t> tokens,
+                                    ResidentWeights &resident,
+                                    const ExamineOptions &options) {
+  RETORT_ASSIGN_OR_RETURN(std::shared_ptr<const Model> model,
+                          Model::load(std::move(artifact)));
+  SessionOptions session;
+  session.context = static_cast<uint32_t>(tokens.size());
+  session.threads = static_cast<unsigned>(options.threads);
+  session.draft = true;
+  session.observer = [&](const LaunchEvent &event) {
+    resident.read(event.launch.weight_bytes());
+  };
+  RETORT_ASSIGN_OR_RETURN(auto s, Session::create(model, session));
+  RETORT_RETURN_IF_ERROR(s->feed(tokens.first(tokens.size() - 1)));
+  RETORT_ASSIGN_OR_RETURN(std::span<const float> logits,
+                          s->draft(tokens.back()));
+  return std::vector<float>(logits.begin(), logits.end());
+}
+
+Status disagree(const std::string &where, double error, double tolerance) {
+  char text[160];
+  std::snprintf(text, sizeof(text),
+                "%s: compiled code and the reference interpreter differ by a "
+                "relative RMS of %.3g, expected at most %.3g",
+                where.c_str(), error, tolerance);
+  return Status::error(Code::Internal, text);
+}
+
 Result<VerifyReport> compare(const CompiledOutput &compiled, double tolerance,
                              const ReferenceOutput &packed,
                              const ReferenceOutput &plain,
@@ -169,19 +199,12 @@ Result<VerifyReport> compare(const CompiledOutput &compiled, double tolerance,
   }
   if (!packed.experts.empty())
     report.sameExperts = compiled.experts == packed.experts;
-  auto disagree = [&](const std::string &where, double error) {
-    char text[160];
-    std::snprintf(text, sizeof(text),
-                  "%s: compiled code and the reference interpreter differ by a "
-                  "relative RMS of %.3g, expected at most %.3g",
-                  where.c_str(), error, tolerance);
-    return Status::error(Code::Internal, text);
-  };
   for (size_t l = 0; l < report.layers.size(); ++l)
     if (!(report.layers[l] <= tolerance))
-      return disagree("layer " + std::to_string(l), report.layers[l]);
+      return disagree("layer " + std::to_string(l), report.layers[l],
+                      tolerance);
   if (!(report.logits <= tolerance))
-    return disagree("logits", report.logits);
+    return disagree("logits", report.logits, tolerance);
   // A quant's neighbour may tip a choice between experts that are even.
   if (report.sameExperts == false && tolerance <= kVerifyTolerance)
     return Status::error(Code::Internal,
@@ -236,6 +259,7 @@ Result<Examination> examineArtifact(const std::string &path,
   std::vector<int32_t> tokens = testTokens(vocab, count);
   packed.keepHiddenStates = options.verify;
   packed.keepExperts = options.verify && config.moe;
+  packed.mtp = options.verify && config.numMtpLayers > 0 && count > 1;
   packed.lastLogitsOnly = !options.verify;
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput expected,
                           runReference(source, tokens, packed));
@@ -272,6 +296,15 @@ Result<Examination> examineArtifact(const std::string &path,
       result.verify,
       compare(compiled, tolerance, expected, rounds ? unrounded : expected,
               original, count, config.hiddenSize, vocab));
+  if (packed.mtp) {
+    RETORT_ASSIGN_OR_RETURN(std::vector<float> draft,
+                            runDraft(artifact, tokens, resident, options));
+    double error = relativeRms(
+        draft, std::span<const float>(expected.mtpLogits).last(vocab));
+    result.verify->draft = error;
+    if (!(error <= tolerance))
+      return disagree("draft logits", error, tolerance);
+  }
   return result;
 }
 
@@ -293,6 +326,8 @@ void addVerifyProperties(const VerifyReport &report, abi::IndexT &index) {
   add("verify.plain", number(report.plain));
   add("verify.encoding", number(report.encoding));
   add("verify.same_greedy", report.sameGreedy ? "true" : "false");
+  if (report.draft)
+    add("verify.draft", number(*report.draft));
   if (report.sameExperts)
     add("verify.same_experts", *report.sameExperts ? "true" : "false");
 }

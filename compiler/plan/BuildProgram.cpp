@@ -167,9 +167,9 @@ FailureOr<BuiltProgram> ProgramBuilder::run() {
     bufferIndex(op);
   for (auto op : module.getOps<program::PhaseOp>()) {
     auto phase = std::make_unique<abi::PhaseT>();
-    phase->kind = op.getKind() == program::PhaseKind::Head
-                      ? abi::PhaseKind::Head
-                      : abi::PhaseKind::Body;
+    static_assert(int(program::PhaseKind::DraftHead) ==
+                  int(abi::PhaseKind::DraftHead));
+    phase->kind = static_cast<abi::PhaseKind>(op.getKind());
     phase->min_tokens = op.getMinTokens();
     phase->max_tokens = op.getMaxTokens();
     for (auto launchOp : op.getBody().getOps<program::LaunchOp>())
@@ -184,6 +184,15 @@ FailureOr<BuiltProgram> ProgramBuilder::run() {
   built.program.tokens_buffer = *tokens;
   built.program.hidden_buffer = *hidden;
   built.program.logits_buffer = *logits;
+
+  if (symbols.lookup(program::kDraftLogitsBuffer)) {
+    auto draftHidden = findBuffer(program::kDraftHiddenBuffer);
+    if (failed(draftHidden))
+      return failure();
+    built.program.draft_hidden_buffer = *draftHidden;
+    built.program.draft_logits_buffer =
+        *findBuffer(program::kDraftLogitsBuffer);
+  }
 
   // The logits' stride is in the type of the head's last result.
   for (auto op : module.getOps<program::PhaseOp>()) {

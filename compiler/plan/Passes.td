@@ -18,8 +18,11 @@ def PlanProgramPass : Pass<"plan-program", "::mlir::ModuleOp"> {
 
     - values get buffers; a buffer is used again when its value is dead, and a
       linear with a residual writes in place when the residual dies there;
-    - each function becomes two phases, one for a single token and one for more
-      (`head` for at most `head-tokens` rows at once, since logits are wide);
+    - each function becomes phases: for a single token, for a few (2 to 8, whose
+      results are those of single tokens, bit by bit), and for more (`head` for at
+      most `head-tokens` rows at once, since logits are wide);
+    - `draft_body` and `draft_head`, if they are there, become phases alike, the head
+      for a single row; they share buffers with `body` and `head`;
     - launches that differ only in which weights and caches they use share one
       `kernel.entry`.
 
@@ -36,7 +39,7 @@ def PlanProgramPass : Pass<"plan-program", "::mlir::ModuleOp"> {
     After (one of the phases):
     ```
     program.phase @head_one head tokens(1, 1) {
-      program.launch @rms_norm_0_one [@hidden, @norm, @fixed_0] tiles 1 ...
+      program.launch @rms_norm_0 [@hidden, @norm, @fixed_0] tiles 1 ...
       program.launch @linear_0_one [@fixed_0, @out, @logits] tiles 4 ...
     }
     ```

@@ -16,6 +16,7 @@
 
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/OperationSupport.h"
+#include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
 
@@ -32,6 +33,8 @@ struct PlanProgramPass : impl::PlanProgramPassBase<PlanProgramPass> {
     ModuleOp module = getOperation();
     auto body = module.lookupSymbol<func::FuncOp>("body");
     auto head = module.lookupSymbol<func::FuncOp>("head");
+    auto draftBody = module.lookupSymbol<func::FuncOp>("draft_body");
+    auto draftHead = module.lookupSymbol<func::FuncOp>("draft_head");
     if (!body || !head) {
       module.emitError("expected functions 'body' and 'head', which "
                        "fuse-launches makes");
@@ -41,15 +44,44 @@ struct PlanProgramPass : impl::PlanProgramPassBase<PlanProgramPass> {
       module.emitError("expected max-chunk and head-tokens of at least 2");
       return signalPassFailure();
     }
-    if (failed(checkFunction(body)) || failed(checkFunction(head)))
+    if (!draftBody != !draftHead) {
+      (draftBody ? draftBody : draftHead)
+          .emitError("expected 'draft_body' and 'draft_head' together");
       return signalPassFailure();
+    }
+    struct Part {
+      func::FuncOp func;
+      program::PhaseKind kind;
+      int64_t maxTokens;
+      StringRef input, output;
+    };
+    SmallVector<Part> parts = {{body, program::PhaseKind::Body, maxChunk,
+                                program::kTokensBuffer, program::kHiddenBuffer},
+                               {head, program::PhaseKind::Head, headTokens,
+                                program::kHiddenBuffer,
+                                program::kLogitsBuffer}};
+    if (draftBody) {
+      parts.push_back({draftBody, program::PhaseKind::DraftBody, maxChunk,
+                       program::kTokensBuffer, program::kDraftHiddenBuffer});
+      parts.push_back({draftHead, program::PhaseKind::DraftHead, 1,
+                       program::kDraftHiddenBuffer,
+                       program::kDraftLogitsBuffer});
+    }
+    for (Part &part : parts)
+      if (failed(checkFunction(part.func)))
+        return signalPassFailure();
     OpBuilder b(module.getContext());
     b.setInsertionPointToEnd(module.getBody());
-    createBuffers(b, body, head);
-    createPhases(b, body, program::PhaseKind::Body, maxChunk);
-    createPhases(b, head, program::PhaseKind::Head, headTokens);
-    body.erase();
-    head.erase();
+    for (Part &part : parts) {
+      bool isHead = part.kind == program::PhaseKind::Head ||
+                    part.kind == program::PhaseKind::DraftHead;
+      createBuffers(b, part.func, part.input, part.output,
+                    isHead ? part.maxTokens : 0);
+    }
+    for (Part &part : parts)
+      createPhases(b, part.func, part.kind, part.maxTokens);
+    for (Part &part : parts)
+      part.func.erase();
     numEntries += entryOf.size();
   }
 
@@ -63,7 +95,12 @@ private:
     return success();
   }
 
-  void createBuffers(OpBuilder &b, func::FuncOp body, func::FuncOp head);
+  /// Buffers of a function's values, for `fixedTokens` rows or, if that is 0,
+  /// as many as a chunk has. Its last argument but one or two and its result
+  /// have names of their own; the others take those of earlier functions, which
+  /// never run at the same time, where the sizes agree.
+  void createBuffers(OpBuilder &b, func::FuncOp func, StringRef input,
+                     StringRef output, int64_t fixedTokens);
   void createPhases(OpBuilder &b, func::FuncOp func, program::PhaseKind kind,
                     int64_t maxTokens);
   void createLaunch(OpBuilder &b, Operation *op, kernel::TokenClass tokens);
@@ -81,6 +118,13 @@ private:
                                      fixed, perToken, perPosition);
   }
 
+  /// A buffer of that size that an earlier function uses and this one has not
+  /// taken, or "".
+  std::string sharedBuffer(BufferSize size, const llvm::StringSet<> &taken);
+
+  /// Buffers that no name binds, and the names of all that have been made.
+  SmallVector<std::pair<std::string, BufferSize>> shared;
+  llvm::StringSet<> created;
   /// The buffer of each activation, by value.
   llvm::DenseMap<Value, FlatSymbolRefAttr> buffers;
   /// Entries by what makes a kernel: op, attributes, types, token class.
@@ -89,37 +133,50 @@ private:
   llvm::StringMap<FlatSymbolRefAttr> caches;
 };
 
-void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp body,
-                                    func::FuncOp head) {
-  auto name = [&](func::FuncOp func, const BufferPlan &plan, StringRef prefix,
-                  bool fixed) {
-    Block &block = func.getBody().front();
-    int input = plan.bufferOf.lookup(block.getArgument(0));
-    int output = plan.bufferOf.lookup(block.getTerminator()->getOperand(0));
-    SmallVector<FlatSymbolRefAttr> symbols;
-    for (auto [index, size] : llvm::enumerate(plan.sizes)) {
-      bool isInput = static_cast<int>(index) == input;
-      std::string symbol = (prefix + Twine(index)).str();
-      if (isInput)
-        symbol =
-            fixed ? program::kHiddenBuffer.str() : program::kTokensBuffer.str();
-      else if (static_cast<int>(index) == output)
-        symbol =
-            fixed ? program::kLogitsBuffer.str() : program::kHiddenBuffer.str();
-      // The head's input is the body's output.
-      if (!(fixed && isInput))
-        createBuffer(
-            b, symbol,
-            size.fixed +
-                (fixed ? size.perToken * roundUp<int64_t>(headTokens, 8) : 0),
-            fixed ? 0 : size.perToken, 0);
-      symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
+void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp func,
+                                    StringRef input, StringRef output,
+                                    int64_t fixedTokens) {
+  BufferPlan plan = planBuffers(func);
+  Block &block = func.getBody().front();
+  llvm::DenseMap<int, StringRef> named;
+  named[plan.bufferOf.lookup(block.getArgument(0))] = input;
+  // A draft's second argument is what the body returns.
+  if (block.getNumArguments() > 1)
+    named[plan.bufferOf.lookup(block.getArgument(1))] = program::kHiddenBuffer;
+  named[plan.bufferOf.lookup(block.getTerminator()->getOperand(0))] = output;
+
+  SmallVector<FlatSymbolRefAttr> symbols;
+  llvm::StringSet<> taken;
+  for (auto [index, planned] : llvm::enumerate(plan.sizes)) {
+    BufferSize size = planned;
+    if (fixedTokens)
+      size = {0, size.fixed + size.perToken * roundUp<int64_t>(fixedTokens, 8)};
+    std::string symbol = named.lookup(static_cast<int>(index)).str();
+    if (symbol.empty())
+      symbol = sharedBuffer(size, taken);
+    if (symbol.empty()) {
+      symbol =
+          (fixedTokens ? "fixed_" : "row_") + std::to_string(shared.size());
+      shared.push_back({symbol, size});
     }
-    for (auto [value, index] : plan.bufferOf)
-      buffers[value] = symbols[index];
-  };
-  name(body, planBuffers(body), "row_", false);
-  name(head, planBuffers(head), "fixed_", true);
+    taken.insert(symbol);
+    if (!created.insert(symbol).second) {
+      symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
+      continue;
+    }
+    createBuffer(b, symbol, size.fixed, size.perToken, 0);
+    symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
+  }
+  for (auto [value, index] : plan.bufferOf)
+    buffers[value] = symbols[index];
+}
+
+std::string PlanProgramPass::sharedBuffer(BufferSize size,
+                                          const llvm::StringSet<> &taken) {
+  for (auto &[name, have] : shared)
+    if (have == size && !taken.contains(name))
+      return name;
+  return {};
 }
 
 FlatSymbolRefAttr PlanProgramPass::getCacheBuffer(kernel::CacheType type,

@@ -31,6 +31,8 @@ namespace retort::program {
 inline constexpr llvm::StringLiteral kTokensBuffer = "tokens";
 inline constexpr llvm::StringLiteral kHiddenBuffer = "hidden";
 inline constexpr llvm::StringLiteral kLogitsBuffer = "logits";
+inline constexpr llvm::StringLiteral kDraftHiddenBuffer = "draft_hidden";
+inline constexpr llvm::StringLiteral kDraftLogitsBuffer = "draft_logits";
 } // namespace retort::program
 
 #endif // RETORT_DIALECTS_PROGRAM_PROGRAM_H

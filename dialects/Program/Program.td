@@ -31,7 +31,8 @@ def Program_BufferKind : I32EnumAttr<"BufferKind", "what a buffer is for", [
 }
 
 def Program_PhaseKind : I32EnumAttr<"PhaseKind", "what a phase computes", [
-    I32EnumAttrCase<"Body", 0, "body">, I32EnumAttrCase<"Head", 1, "head">]> {
+    I32EnumAttrCase<"Body", 0, "body">, I32EnumAttrCase<"Head", 1, "head">,
+    I32EnumAttrCase<"DraftBody", 2, "draft_body">, I32EnumAttrCase<"DraftHead", 3, "draft_head">]> {
   let cppNamespace = "::retort::program";
 }
 

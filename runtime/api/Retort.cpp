@@ -10,6 +10,7 @@
 #include "runtime/api/ModelText.h"
 #include "runtime/engine/Generator.h"
 #include "runtime/engine/SelfTest.h"
+#include "runtime/loader/Semantics.h"
 
 #include <algorithm>
 #include <cstring>
@@ -160,6 +161,8 @@ retort_generate_stats toC(const Generated &generated) {
   out.bytes_per_token = stats.bytesPerToken;
   out.prefill_tps = stats.prefillTps();
   out.decode_tps = stats.decodeTps();
+  out.drafted = stats.drafted;
+  out.accepted = stats.accepted;
   out.read_gbps = stats.readGbps();
   return out;
 }
@@ -237,6 +240,7 @@ void retort_model_get_info(const retort_model *model, retort_model_info *info) {
   info->has_tokenizer = state.text.hasTokenizer();
   info->has_chat_template = state.text.hasChatTemplate();
   const Artifact &artifact = state.model->artifact();
+  info->has_draft = hasDraft(*artifact.index().program());
   info->weights_verified = artifact.weightsVerified();
   info->weight_bytes = artifact.weightBytes();
   info->memory_bytes = artifact.physicalMemory();
@@ -296,6 +300,7 @@ retort_status_code retort_session_open(retort_model *model,
       given.context = options->context;
       given.threads = options->threads;
       given.prefillChunk = options->prefill_chunk;
+      given.draft = options->draft != 0;
     }
     auto made = std::make_unique<retort_session>();
     made->state = model->state;
@@ -455,6 +460,7 @@ retort_session_generate(retort_session *session, const int32_t *prompt,
     if (decodes)
       decoder = session->state->text.decoder(given.special == 0);
     std::lock_guard lock(session->mutex);
+    generateOptions.draft = session->session->drafts();
     RETORT_ASSIGN_OR_RETURN(Generated generated,
                             generate(*session->session, session->sampler,
                                      decodes ? &decoder : nullptr, span,

@@ -113,6 +113,7 @@ typedef struct retort_model_info {
   int32_t bos_id;        /**< -1: none */
   int32_t has_tokenizer; /**< 0: ids only */
   int32_t has_chat_template;
+  int32_t has_draft;        /**< has a multi-token-prediction layer */
   int32_t weights_verified; /**< opening has hashed the weights */
   uint64_t weight_bytes;
   uint64_t memory_bytes; /**< of the machine, as RETORT_WEIGHTS_AUTO sees it */
@@ -157,6 +158,9 @@ typedef struct retort_session_options {
                                available memory holds if that is less */
   uint32_t threads;       /**< including the caller; 0: one per processor */
   uint32_t prefill_chunk; /**< tokens computed at once; 0: max_chunk */
+  int32_t draft;          /**< not 0: generate with guesses of the model's
+                               multi-token-prediction layer. Each is checked: the tokens
+                               are the same. RETORT_UNSUPPORTED if there is no layer */
 } retort_session_options;
 
 /** Opens an empty context. `options` may be NULL. */
@@ -270,7 +274,9 @@ typedef struct retort_generate_stats {
   uint64_t bytes_per_token; /**< read from memory per decode step */
   double prefill_tps;       /**< tokens per second */
   double decode_tps;
-  double read_gbps; /**< 10^9 bytes per second while decoding */
+  uint64_t drafted;  /**< guesses that were checked ... */
+  uint64_t accepted; /**< ... and those that were right */
+  double read_gbps;  /**< 10^9 bytes per second while decoding */
 } retort_generate_stats;
 
 /** Receives each token with the text that it completed, which may be empty; at

@@ -56,6 +56,10 @@ struct GenerateOptions {
   int64_t maxTokens = -1; ///< -1: until something else ends it
   std::vector<int32_t> endTokens;
   std::vector<std::string> stops; ///< empty strings are ignored
+  /// Guess a token ahead with the draft layer (the session must keep it) and
+  /// check the guess together with the token before it. What is generated is
+  /// the same, bit by bit.
+  bool draft = false;
 };
 
 struct GenerateStats {
@@ -63,8 +67,10 @@ struct GenerateStats {
   uint64_t newTokens = 0; ///< sampled ones, without an end token
   double prefillSeconds = 0;
   double decodeSeconds = 0;
-  uint64_t decodeSteps = 0;   ///< single-token feeds within decodeSeconds
-  uint64_t bytesPerToken = 0; ///< read per decode step, on average
+  uint64_t decodeSteps = 0;   ///< tokens fed within decodeSeconds
+  uint64_t drafted = 0;       ///< guesses that were checked ...
+  uint64_t accepted = 0;      ///< ... and those that were right
+  uint64_t bytesPerToken = 0; ///< read per token fed in decoding, on average
   double prefillTps() const {
     return prefillSeconds > 0 ? promptTokens / prefillSeconds : 0;
   }

@@ -7,6 +7,8 @@
 
 #include "runtime/engine/Ledger.h"
 
+#include "runtime/loader/Semantics.h"
+
 #include <limits>
 
 namespace retort {
@@ -32,7 +34,7 @@ void addTo(LedgerEntry &sum, const LedgerEntry &entry) {
 }
 
 std::string phaseName(const abi::Phase &phase) {
-  std::string name = phase.kind() == abi::PhaseKind::Body ? "body " : "head ";
+  std::string name = phaseKindName(phase.kind()) + " ";
   name += std::to_string(phase.min_tokens());
   if (phase.max_tokens() != phase.min_tokens())
     name += "-" + std::to_string(phase.max_tokens());
@@ -63,20 +65,23 @@ const abi::Phase *findPhase(const abi::Program &program, abi::PhaseKind kind,
   return nullptr;
 }
 
+LaunchWork phaseWork(const abi::Program &program, abi::PhaseKind kind,
+                     uint64_t tokens, uint64_t position) {
+  LaunchWork sum;
+  if (const abi::Phase *phase = findPhase(program, kind, tokens))
+    for (const abi::Launch *launch : *phase->launches()) {
+      LaunchWork work = launchWork(*launch, tokens, position);
+      sum.bytes += work.bytes;
+      sum.flops += work.flops;
+    }
+  return sum;
+}
+
 LaunchWork stepWork(const abi::Program &program, uint64_t tokens,
                     uint64_t position) {
-  LaunchWork sum;
-  auto add = [&](abi::PhaseKind kind, uint64_t n) {
-    if (const abi::Phase *phase = findPhase(program, kind, n))
-      for (const abi::Launch *launch : *phase->launches()) {
-        LaunchWork work = launchWork(*launch, n, position);
-        sum.bytes += work.bytes;
-        sum.flops += work.flops;
-      }
-  };
-  add(abi::PhaseKind::Body, tokens);
-  add(abi::PhaseKind::Head, 1);
-  return sum;
+  LaunchWork body = phaseWork(program, abi::PhaseKind::Body, tokens, position);
+  LaunchWork head = phaseWork(program, abi::PhaseKind::Head, 1, position);
+  return {body.bytes + head.bytes, body.flops + head.flops};
 }
 
 void Ledger::record(const abi::Program &program, uint32_t phase,

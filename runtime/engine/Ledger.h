@@ -36,6 +36,10 @@ uint64_t attentionPairs(uint64_t tokens, uint64_t position);
 LaunchWork launchWork(const abi::Launch &launch, uint64_t tokens,
                       uint64_t position);
 
+/// The work of the phase of a kind that serves `tokens`; none if there is none.
+LaunchWork phaseWork(const abi::Program &program, abi::PhaseKind kind,
+                     uint64_t tokens, uint64_t position);
+
 /// The work of a step: one Body phase over `tokens` tokens at `position` and a
 /// Head phase over the last one.
 LaunchWork stepWork(const abi::Program &program, uint64_t tokens,

@@ -113,6 +113,10 @@ Session::create(std::shared_ptr<const Model> model,
                            std::to_string(options.prefillChunk));
   session->chunk =
       options.prefillChunk ? options.prefillChunk : info.max_chunk();
+  if (options.draft && !hasDraft(*index.program()))
+    return Status::error(Code::Unsupported,
+                         "the model has no multi-token-prediction layer to "
+                         "draft with");
   RETORT_ASSIGN_OR_RETURN(session->workers, Workers::create(options.threads));
   unsigned threads = session->workers->size();
   if (options.context == 0) {
@@ -243,51 +247,90 @@ bool Session::walk(std::span<const Step> steps) {
   return !stop;
 }
 
-/// Feeds one chunk, which is in the session's context already counted from
-/// `position()`. `first` is the index of its first token in the feed.
-Status Session::feedChunk(std::span<const int32_t> tokens, uint64_t first,
-                          bool last, const LogitsSink &sink) {
-  const abi::Program &program = *shared->index().program();
-  const auto *rows =
-      reinterpret_cast<const float *>(buffers[program.logits_buffer()].data());
-  int64_t n = static_cast<int64_t>(tokens.size());
-  int64_t at = position();
-  std::memcpy(buffers[program.tokens_buffer()].data(), tokens.data(),
-              tokens.size_bytes());
-  Status cancelledStatus = Status::error(
-      Code::Cancelled,
-      "cancelled after " + std::to_string(position()) + " tokens of context");
-
-  Step body{&phaseFor(abi::PhaseKind::Body, n), {n, at, 0}};
-  if (!sink) {
-    Step steps[] = {
-        body, {&phaseFor(abi::PhaseKind::Head, 1), {1, at + n - 1, n - 1}}};
-    if (!walk(std::span(steps).first(last ? 2 : 1)))
-      return cancelledStatus;
-    history.insert(history.end(), tokens.begin(), tokens.end());
+Status Session::runSteps(std::span<const Step> steps) {
+  if (walk(steps))
     return Status::ok();
-  }
-  if (!walk({&body, 1}))
-    return cancelledStatus;
-  for (int64_t row = 0; row < n;) {
-    int64_t count = std::min<int64_t>(n - row, headTokens);
-    Step head{&phaseFor(abi::PhaseKind::Head, count), {count, at + row, row}};
-    if (!walk({&head, 1}))
-      return cancelledStatus;
-    RETORT_RETURN_IF_ERROR(
-        sink(first + row, count, rows, program.logits_stride()));
-    row += count;
-    // logits() is the first row, wherever the last token's came out.
-    if (row == n && count > 1)
-      std::memmove(const_cast<float *>(rows),
-                   rows + (count - 1) * program.logits_stride(),
-                   shared->info().vocab_size() * sizeof(float));
-  }
-  history.insert(history.end(), tokens.begin(), tokens.end());
+  clearCancel();
+  return Status::error(Code::Cancelled, "cancelled after " +
+                                            std::to_string(position()) +
+                                            " tokens of context");
+}
+
+void Session::setTokens(std::span<const int32_t> tokens) {
+  std::memcpy(buffers[shared->index().program()->tokens_buffer()].data(),
+              tokens.data(), tokens.size_bytes());
+}
+
+Session::Step Session::head(int64_t row, int64_t count) const {
+  return {&phaseFor(abi::PhaseKind::Head, count),
+          {count, position() + row, row}};
+}
+
+Status Session::runBody(std::span<const int32_t> tokens, int64_t headRow,
+                        int64_t headCount) {
+  if (undrafted > 0)
+    RETORT_RETURN_IF_ERROR(runDraftBody(tokens.front()));
+  setTokens(tokens);
+  int64_t n = static_cast<int64_t>(tokens.size());
+  std::vector<Step> steps = {
+      {&phaseFor(abi::PhaseKind::Body, n), {n, position(), 0}}};
+  if (headCount > 0)
+    steps.push_back(head(headRow, headCount));
+  return runSteps(steps);
+}
+
+Status Session::runDraftBody(int32_t next) {
+  int64_t n = static_cast<int64_t>(undrafted);
+  std::vector<int32_t> following(history.end() - (n - 1), history.end());
+  following.push_back(next);
+  setTokens(following);
+  Step body{&phaseFor(abi::PhaseKind::DraftBody, n), {n, position() - n, 0}};
+  RETORT_RETURN_IF_ERROR(runSteps({&body, 1}));
+  undrafted = 0;
   return Status::ok();
 }
 
-Status Session::feed(std::span<const int32_t> tokens, const LogitsSink &sink) {
+void Session::keepLogits(int64_t row) {
+  const abi::Program &program = *shared->index().program();
+  float *rows = rowsOf(program.logits_buffer());
+  if (row > 0)
+    std::memmove(rows, rows + row * program.logits_stride(),
+                 shared->info().vocab_size() * sizeof(float));
+}
+
+void Session::append(std::span<const int32_t> tokens) {
+  history.insert(history.end(), tokens.begin(), tokens.end());
+  if (options.draft)
+    undrafted += tokens.size();
+}
+
+/// Feeds one chunk. `first` is the index of its first token in the feed.
+Status Session::feedChunk(std::span<const int32_t> tokens, uint64_t first,
+                          bool last, const LogitsSink &sink) {
+  const abi::Program &program = *shared->index().program();
+  int64_t n = static_cast<int64_t>(tokens.size());
+  RETORT_RETURN_IF_ERROR(runBody(tokens, n - 1, last && !sink ? 1 : 0));
+  if (!sink) {
+    append(tokens);
+    return Status::ok();
+  }
+  for (int64_t row = 0; row < n;) {
+    int64_t count = std::min<int64_t>(n - row, headTokens);
+    Step step = head(row, count);
+    RETORT_RETURN_IF_ERROR(runSteps({&step, 1}));
+    RETORT_RETURN_IF_ERROR(sink(first + row, count,
+                                rowsOf(program.logits_buffer()),
+                                program.logits_stride()));
+    row += count;
+    // logits() is the first row, wherever the last token's came out.
+    if (row == n)
+      keepLogits(count - 1);
+  }
+  append(tokens);
+  return Status::ok();
+}
+
+Status Session::checkFeed(std::span<const int32_t> tokens) const {
   if (tokens.empty())
     return invalidArgument("expected at least one token to feed, found none");
   if (tokens.size() > limit - position())
@@ -301,21 +344,72 @@ Status Session::feed(std::span<const int32_t> tokens, const LogitsSink &sink) {
       return invalidArgument(
           "token " + std::to_string(i) + ": id " + std::to_string(tokens[i]) +
           " is not in the vocabulary of " + std::to_string(vocab));
+  return Status::ok();
+}
+
+Status Session::feed(std::span<const int32_t> tokens, const LogitsSink &sink) {
+  RETORT_RETURN_IF_ERROR(checkFeed(tokens));
   hasLogits = false;
   for (size_t done = 0; done < tokens.size();) {
     auto part =
         tokens.subspan(done, std::min<size_t>(chunk, tokens.size() - done));
+    done += part.size();
     Status fed =
-        feedChunk(part, done, done + part.size() == tokens.size(), sink);
+        feedChunk(part, done - part.size(), done == tokens.size(), sink);
     if (!fed.isOk()) {
       if (fed.code() == Code::Cancelled)
         clearCancel();
       return fed;
     }
-    done += part.size();
   }
   hasLogits = true;
   return Status::ok();
+}
+
+Status Session::speculate(std::span<const int32_t> tokens,
+                          const SpeculationJudge &judge) {
+  RETORT_RETURN_IF_ERROR(checkFeed(tokens));
+  size_t most = std::min<size_t>({kMaxSpeculation, chunk, headTokens});
+  if (tokens.size() > most)
+    return invalidArgument("expected at most " + std::to_string(most) +
+                           " tokens to speculate with, found " +
+                           std::to_string(tokens.size()));
+  const abi::Program &program = *shared->index().program();
+  int64_t n = static_cast<int64_t>(tokens.size());
+  hasLogits = false;
+  RETORT_RETURN_IF_ERROR(runBody(tokens, 0, n));
+  const float *rows = rowsOf(program.logits_buffer());
+  int64_t row = 0;
+  while (true) {
+    append(tokens.subspan(row, 1));
+    RETORT_ASSIGN_OR_RETURN(bool wanted,
+                            judge(row, {rows + row * program.logits_stride(),
+                                        shared->info().vocab_size()}));
+    if (!wanted || row + 1 == n)
+      break;
+    ++row;
+  }
+  keepLogits(row);
+  hasLogits = true;
+  return Status::ok();
+}
+
+Result<std::span<const float>> Session::draft(int32_t next) {
+  if (!options.draft)
+    return invalidArgument("expected a session with drafts");
+  if (next < 0 || next >= int64_t(shared->info().vocab_size()))
+    return invalidArgument("id " + std::to_string(next) +
+                           " is not in the vocabulary of " +
+                           std::to_string(shared->info().vocab_size()));
+  if (undrafted == 0)
+    return std::span<const float>();
+  int64_t row = static_cast<int64_t>(undrafted) - 1;
+  RETORT_RETURN_IF_ERROR(runDraftBody(next));
+  Step head{&phaseFor(abi::PhaseKind::DraftHead, 1), {1, position() - 1, row}};
+  RETORT_RETURN_IF_ERROR(runSteps({&head, 1}));
+  const abi::Program &program = *shared->index().program();
+  return std::span<const float>(rowsOf(program.draft_logits_buffer()),
+                                shared->info().vocab_size());
 }
 
 std::span<const float> Session::logits() const {
@@ -332,6 +426,7 @@ Status Session::rewind(uint32_t to) {
                            ": the context holds " + std::to_string(position()) +
                            " tokens");
   if (to < position()) {
+    undrafted -= std::min<uint64_t>(undrafted, position() - to);
     history.resize(to);
     hasLogits = false;
   }

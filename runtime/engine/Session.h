@@ -65,6 +65,8 @@ struct SessionOptions {
   unsigned threads = 0;
   /// Tokens per Body phase at most; 0: max_chunk.
   uint32_t prefillChunk = 0;
+  /// Keep the draft layer's cache, so that draft() can be asked.
+  bool draft = false;
   /// Record the time of every launch.
   bool ledger = false;
   /// Called after each launch, by one thread at a time while the workers wait:
@@ -78,11 +80,17 @@ struct SessionOptions {
 using LogitsSink = std::function<Status(uint64_t first, uint64_t count,
                                         const float *rows, uint64_t stride)>;
 
+/// Receives the logits [vocab_size] after token `row` of a speculative feed and
+/// says whether the token after it is wanted.
+using SpeculationJudge =
+    std::function<Result<bool>(uint64_t row, std::span<const float> logits)>;
+
 /// One sequence. Not thread-safe, except for cancel().
 class Session {
 public:
   /// Reserves buffers and starts workers. Errors: InvalidArgument for options
-  /// out of range, OutOfMemory naming the bytes needed and available.
+  /// out of range, Unsupported for `draft` with a model that has no draft
+  /// layer, OutOfMemory naming the bytes needed and available.
   static Result<std::unique_ptr<Session>>
   create(std::shared_ptr<const Model> model,
          const SessionOptions &options = {});
@@ -95,6 +103,25 @@ public:
   /// position() tells how many tokens have been taken, and there are no logits.
   Status feed(std::span<const int32_t> tokens, const LogitsSink &sink = {});
 
+  /// Feeds tokens of which all but the first are guesses, at most
+  /// kMaxSpeculation: the judge sees the logits after each in turn, until it
+  /// says no or there are no more. Those that it has not asked for are
+  /// forgotten: the context and logits() are then what feed() of the others
+  /// would have left, bit by bit if feed() had got them one by one. Errors as
+  /// for feed().
+  Status speculate(std::span<const int32_t> tokens,
+                   const SpeculationJudge &judge);
+  static constexpr size_t kMaxSpeculation = 8;
+
+  /// What the draft layer expects after `next`, which is to come after the
+  /// context but has not been fed: logits [vocab_size], valid until the next
+  /// call; empty if the model's state after the context is gone (nothing fed,
+  /// or rewound). Needs SessionOptions::draft. After rewind() into what was fed
+  /// before the last feed, the draft layer may see what was forgotten: a worse
+  /// guess, no more. Errors: InvalidArgument for an id outside the vocabulary,
+  /// Cancelled.
+  Result<std::span<const float>> draft(int32_t next);
+
   /// Logits [vocab_size] of the last token fed; empty if there are none.
   std::span<const float> logits() const;
 
@@ -104,6 +131,7 @@ public:
   uint32_t context() const { return limit; }
   uint32_t prefillChunk() const { return chunk; }
   unsigned threads() const { return workers->size(); }
+  bool drafts() const { return options.draft; }
   const Model &model() const { return *shared; }
 
   /// Forgets all tokens from `position` on. The logits are gone.
@@ -131,8 +159,28 @@ private:
   bool walk(std::span<const Step> steps);
   void observe(const Phase &phase, size_t launch,
                const retort_kernel_scalars &scalars);
+  Status checkFeed(std::span<const int32_t> tokens) const;
   Status feedChunk(std::span<const int32_t> tokens, uint64_t first, bool last,
                    const LogitsSink &sink);
+  /// Computes the hidden states of a chunk behind the context, then, if
+  /// headCount is not 0, the logits of as many of its rows.
+  Status runBody(std::span<const int32_t> tokens, int64_t headRow,
+                 int64_t headCount);
+  /// Logits of rows of a chunk behind the context.
+  Step head(int64_t row, int64_t count) const;
+  /// Lets the draft layer see the rows of the last chunk, now that it is known
+  /// what follows them.
+  Status runDraftBody(int32_t next);
+  Status runSteps(std::span<const Step> steps);
+  void setTokens(std::span<const int32_t> tokens);
+  /// `count` rows of a buffer of the program.
+  float *rowsOf(uint32_t buffer) {
+    return reinterpret_cast<float *>(buffers[buffer].data());
+  }
+  /// Makes row `row` of the logits the one that logits() gives.
+  void keepLogits(int64_t row);
+  /// Counts tokens of the last chunk as part of the context.
+  void append(std::span<const int32_t> tokens);
 
   std::shared_ptr<const Model> shared;
   SessionOptions options;
@@ -146,6 +194,9 @@ private:
   std::vector<Phase> phases;
   std::vector<int32_t> history;
   bool hasLogits = false;
+  /// Rows at the start of the hidden buffer that belong to the end of the
+  /// context and that the draft layer has not seen.
+  uint64_t undrafted = 0;
   Ledger times;
   std::atomic<bool> cancelled{false};
   alignas(64) std::atomic<uint64_t> nextTile{0};

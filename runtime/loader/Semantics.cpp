@@ -227,8 +227,12 @@ Status checkKernels(const abi::Program &program) {
   return Status::ok();
 }
 
-Status checkLaunch(const abi::Index &index, const abi::Launch &launch,
-                   uint64_t maxTokens, const std::string &where) {
+bool isDraft(abi::PhaseKind kind) {
+  return kind == abi::PhaseKind::DraftBody || kind == abi::PhaseKind::DraftHead;
+}
+
+Status checkLaunch(const abi::Index &index, const abi::Phase &phase,
+                   const abi::Launch &launch, const std::string &where) {
   const abi::Program &program = *index.program();
   RETORT_RETURN_IF_ERROR(
       checkName(where + ": label", launch.label()->string_view()));
@@ -254,20 +258,22 @@ Status checkLaunch(const abi::Index &index, const abi::Launch &launch,
   }
   uint64_t tiles = launch.tiles();
   if (launch.tokens_per_tile() != 0)
-    tiles *= ceilDiv<uint64_t>(maxTokens, launch.tokens_per_tile());
+    tiles *= ceilDiv<uint64_t>(phase.max_tokens(), launch.tokens_per_tile());
   RETORT_RETURN_IF_ERROR(checkRange(where + ": tiles", tiles, 1, kMaxTiles));
-  if (launch.layer() < -1 ||
-      launch.layer() >= static_cast<int64_t>(index.model()->num_layers()))
+  // The draft layer is counted behind the model's.
+  int64_t layers =
+      static_cast<int64_t>(index.model()->num_layers()) + isDraft(phase.kind());
+  if (launch.layer() < -1 || launch.layer() >= layers)
     return invalid(where + ": layer " + std::to_string(launch.layer()) +
-                   " is not one of " + str(index.model()->num_layers()));
+                   " is not one of " + std::to_string(layers));
   return Status::ok();
 }
 
 /// Phases of a kind must serve every number of tokens up to the largest, once.
+/// 0 if there are none.
 Result<uint64_t> checkCover(const abi::Program &program, abi::PhaseKind kind) {
   std::set<std::pair<uint64_t, uint64_t>> ranges;
-  std::string where =
-      kind == abi::PhaseKind::Body ? "body phases" : "head phases";
+  std::string where = phaseKindName(kind) + " phases";
   for (const abi::Phase *phase : *program.phases())
     if (phase->kind() == kind &&
         !ranges.insert({phase->min_tokens(), phase->max_tokens()}).second)
@@ -279,9 +285,32 @@ Result<uint64_t> checkCover(const abi::Program &program, abi::PhaseKind kind) {
                      " tokens, found one for " + str(low) + " to " + str(high));
     next = high + 1;
   }
-  if (next == 1)
-    return invalid(where + ": expected at least one, found none");
   return next - 1;
+}
+
+/// Draft phases: both kinds or neither.
+Status checkDraft(const abi::Index &index) {
+  const abi::Program &program = *index.program();
+  RETORT_ASSIGN_OR_RETURN(uint64_t body,
+                          checkCover(program, abi::PhaseKind::DraftBody));
+  RETORT_ASSIGN_OR_RETURN(uint64_t head,
+                          checkCover(program, abi::PhaseKind::DraftHead));
+  if (body == 0 && head == 0)
+    return Status::ok();
+  uint64_t maxChunk = index.model()->max_chunk();
+  if (body != maxChunk)
+    return invalid(
+        "draft body phases: expected them to serve up to max_chunk " +
+        str(maxChunk) + " tokens, found " + str(body));
+  if (head != 1)
+    return invalid("draft head phases: expected them to serve 1 token, found " +
+                   str(head));
+  RETORT_RETURN_IF_ERROR(
+      checkIoBuffer(index, "draft_hidden_buffer", program.draft_hidden_buffer(),
+                    sizeof(float) * index.model()->hidden_size(), maxChunk));
+  return checkIoBuffer(index, "draft_logits_buffer",
+                       program.draft_logits_buffer(),
+                       sizeof(float) * program.logits_stride(), 1);
 }
 
 Status checkPhases(const abi::Index &index) {
@@ -293,13 +322,14 @@ Status checkPhases(const abi::Index &index) {
     if (phase.kind() > abi::PhaseKind::MAX)
       return invalid(where + ": kind " +
                      str(static_cast<uint64_t>(phase.kind())) +
-                     " is neither 0 nor 1");
+                     " is none of 0 to " +
+                     str(static_cast<uint64_t>(abi::PhaseKind::MAX)));
     RETORT_RETURN_IF_ERROR(
         checkRange(where + ": max_tokens", phase.max_tokens(), 1, maxChunk));
     for (uint32_t j = 0; j < phase.launches()->size(); ++j) {
       const abi::Launch &launch = *phase.launches()->Get(j);
       RETORT_RETURN_IF_ERROR(checkLaunch(
-          index, launch, phase.max_tokens(),
+          index, phase, launch,
           where + ": " + numbered("launch", j, launch.label()->string_view())));
     }
   }
@@ -310,6 +340,8 @@ Status checkPhases(const abi::Index &index) {
   if (body != maxChunk)
     return invalid("body phases: expected them to serve up to max_chunk " +
                    str(maxChunk) + " tokens, found " + str(body));
+  if (head == 0)
+    return invalid("head phases: expected at least one, found none");
   uint64_t vocab = index.model()->vocab_size();
   RETORT_RETURN_IF_ERROR(checkRange(
       "program: logits_stride", program.logits_stride(), vocab, 2 * kMaxCount));
@@ -319,8 +351,10 @@ Status checkPhases(const abi::Index &index) {
   RETORT_RETURN_IF_ERROR(
       checkIoBuffer(index, "hidden_buffer", program.hidden_buffer(),
                     sizeof(float) * index.model()->hidden_size(), maxChunk));
-  return checkIoBuffer(index, "logits_buffer", program.logits_buffer(),
-                       sizeof(float) * program.logits_stride(), head);
+  RETORT_RETURN_IF_ERROR(
+      checkIoBuffer(index, "logits_buffer", program.logits_buffer(),
+                    sizeof(float) * program.logits_stride(), head));
+  return checkDraft(index);
 }
 
 Status checkSelfTest(const abi::Index &index) {
@@ -358,6 +392,27 @@ std::optional<uint64_t> bufferBytes(const abi::Buffer &buffer, uint64_t tokens,
     return std::nullopt;
   auto sum = checkedAdd(*perToken, *perPosition);
   return sum ? checkedAdd(*sum, buffer.fixed_bytes()) : std::nullopt;
+}
+
+std::string phaseKindName(abi::PhaseKind kind) {
+  switch (kind) {
+  case abi::PhaseKind::Body:
+    return "body";
+  case abi::PhaseKind::Head:
+    return "head";
+  case abi::PhaseKind::DraftBody:
+    return "draft body";
+  case abi::PhaseKind::DraftHead:
+    return "draft head";
+  }
+  return "unknown";
+}
+
+bool hasDraft(const abi::Program &program) {
+  for (const abi::Phase *phase : *program.phases())
+    if (phase->kind() == abi::PhaseKind::DraftBody)
+      return true;
+  return false;
 }
 
 Status checkSemantics(const abi::Index &index) {

@@ -27,6 +27,12 @@ namespace retort {
 /// checkContainer().
 Status checkSemantics(const abi::Index &index);
 
+/// "body", "head", "draft body" or "draft head".
+std::string phaseKindName(abi::PhaseKind kind);
+
+/// Whether the program predicts the token after the next one.
+bool hasDraft(const abi::Program &program);
+
 /// Bytes of a buffer: fixed_bytes + bytes_per_token * roundUp(tokens, 8) +
 /// bytes_per_position * roundUp(positions, 64); nullopt if that overflows.
 std::optional<uint64_t> bufferBytes(const abi::Buffer &buffer, uint64_t tokens,

@@ -13,6 +13,11 @@
 
 #include "test/e2e/EndToEnd.h"
 
+#include "compiler/reference/Reference.h"
+#include "runtime/engine/Session.h"
+
+#include <map>
+
 using namespace retort;
 using namespace retort::test;
 
@@ -139,6 +144,52 @@ TEST(ExpertGolden, TokensGoToTheReferencesExperts) {
       EXPECT_TRUE(verify["same_experts"].get<bool>()) << name;
       EXPECT_LE(verify["logits"].get<double>(), toleranceOf(weights)) << name;
     }
+}
+
+/// The same read out of the running program, for the golden's own tokens, in
+/// chunks that meet every kind of phase.
+TEST(ExpertGolden, TokensOfTheGoldenGoToTheReferencesExperts) {
+  for (const char *name : {"deepseek-v3", "deepseek-v3-fp8"}) {
+    RETORT_REQUIRE_SHARED(dir, std::string("goldens/") + name);
+    std::vector<int32_t> tokens =
+        readTensor(dir + "/golden.safetensors", "input_ids").integers;
+    auto checkpoint = checkpoint::Checkpoint::open(dir);
+    ASSERT_TRUE(checkpoint) << checkpoint.status().message();
+    size_t perToken =
+        static_cast<size_t>(checkpoint->config().moe->expertsPerToken);
+    reference::ReferenceOptions keep;
+    keep.keepExperts = true;
+    auto expected = reference::runReference(*checkpoint, tokens, keep);
+    ASSERT_TRUE(expected) << expected.status().message();
+
+    auto artifact = Artifact::open(compiledOnce(dir, {"--weights", "keep"}));
+    ASSERT_TRUE(artifact) << artifact.status().message();
+    auto model = Model::load(*artifact);
+    ASSERT_TRUE(model) << model.status().message();
+    for (uint32_t chunk : {1u, 5u, 48u}) {
+      std::map<int, std::vector<int32_t>> byLayer;
+      SessionOptions options;
+      options.prefillChunk = chunk;
+      options.observer = [&](const LaunchEvent &event) {
+        if (event.launch.label()->string_view() != "moe_route")
+          return;
+        std::vector<int32_t> &found = byLayer[event.launch.layer()];
+        for (int64_t t = 0; t < event.scalars.n_tokens; ++t) {
+          const auto *ids = reinterpret_cast<const int32_t *>(
+              event.result + t * event.rowBytes);
+          found.insert(found.end(), ids, ids + perToken);
+        }
+      };
+      auto session = Session::create(*model, options);
+      ASSERT_TRUE(session) << session.status().message();
+      ASSERT_TRUE((*session)->feed(tokens).isOk());
+      std::vector<int32_t> found;
+      for (auto &[layer, ids] : byLayer)
+        found.insert(found.end(), ids.begin(), ids.end());
+      EXPECT_FALSE(byLayer.empty()) << name;
+      EXPECT_EQ(found, expected->experts) << name << ", chunks of " << chunk;
+    }
+  }
 }
 
 /// Integer weights: --weights, --group-size, and the relative RMS error that

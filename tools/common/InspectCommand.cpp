@@ -10,6 +10,7 @@
 #include "runtime/loader/Artifact.h"
 #include "runtime/loader/Cpu.h"
 #include "runtime/loader/Elf.h"
+#include "runtime/loader/Semantics.h"
 #include "tools/common/Commands.h"
 
 #include <cstdarg>
@@ -162,11 +163,10 @@ Json programJson(const abi::Program &program) {
     Json launches = Json::array();
     for (const abi::Launch *launch : *phase->launches())
       launches.push_back(launchJson(program, *launch));
-    phases.push_back(
-        {{"kind", phase->kind() == abi::PhaseKind::Body ? "body" : "head"},
-         {"min_tokens", phase->min_tokens()},
-         {"max_tokens", phase->max_tokens()},
-         {"launches", launches}});
+    phases.push_back({{"kind", phaseKindName(phase->kind())},
+                      {"min_tokens", phase->min_tokens()},
+                      {"max_tokens", phase->max_tokens()},
+                      {"launches", launches}});
   }
   return {{"buffers", buffers}, {"kernels", kernels}, {"phases", phases}};
 }

@@ -72,6 +72,7 @@ Status openModel(RunState &state) {
   sessionOptions.context = o.context;
   sessionOptions.threads = o.threads;
   sessionOptions.prefill_chunk = o.prefillChunk;
+  sessionOptions.draft = o.mtp;
   retort_session *session = nullptr;
   RETORT_RETURN_IF_ERROR(
       statusOf(retort_session_open(model, &sessionOptions, &session)));
@@ -149,6 +150,8 @@ Json answerJson(const RunState &state, const Answer &answer) {
           {"new_tokens", stats.new_tokens},
           {"prefill_tps", stats.prefill_tps},
           {"decode_tps", stats.decode_tps},
+          {"drafted", stats.drafted},
+          {"accepted", stats.accepted},
           {"bytes_per_token", stats.bytes_per_token},
           {"read_gbps", stats.read_gbps}};
 }
@@ -190,6 +193,9 @@ void checkUsage(const RunOptions &o) {
     throw UsageError("--logits needs --tokens");
   if (o.logits && o.maxTokens.value_or(0) > 0 && o.temperature.value_or(0) != 0)
     throw UsageError("--logits with -n needs --temp 0");
+  if (o.mtp && (o.logits || o.selfTest))
+    throw UsageError("--mtp goes with -p, -f, --chat or --tokens, without "
+                     "--logits");
   if (o.system && (o.raw || o.tokens))
     throw UsageError("--system excludes --raw and --tokens");
   if (o.raw && (o.chat || o.tokens))
@@ -282,6 +288,9 @@ void declareMachine(CLI::App &command, RunOptions &o) {
       .add_option("--prefill-chunk", o.prefillChunk,
                   "Tokens computed at once; 1: all through the decode path")
       ->check(kPositiveCount);
+  command.add_flag("--mtp", o.mtp,
+                   "Guess ahead with the model's multi-token-prediction layer "
+                   "and check the guesses: the same text, sooner");
   command.add_option("--code", o.target, "Run the code for this target");
   command.add_flag("--no-verify", o.noVerify, "Don't hash the weights");
 }
@@ -343,6 +352,10 @@ void printStats(const RunState &state, const retort_generate_stats &stats) {
                stats.prefill_tps,
                static_cast<unsigned long long>(stats.new_tokens),
                stats.decode_tps, stats.bytes_per_token / 1e6, stats.read_gbps);
+  if (state.options.mtp)
+    std::fprintf(stderr, "%llu of %llu guesses were right\n",
+                 static_cast<unsigned long long>(stats.accepted),
+                 static_cast<unsigned long long>(stats.drafted));
 }
 
 Action addRunCommand(CLI::App &command, const std::string &carried) {

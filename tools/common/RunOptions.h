@@ -28,6 +28,7 @@ struct RunOptions {
   std::vector<std::string> stops;
   uint32_t context = 0, threads = 0, prefillChunk = 0;
   std::string target;
+  bool mtp = false;
   bool noVerify = false;
 };
 

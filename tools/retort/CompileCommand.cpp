@@ -67,6 +67,8 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
                       {"plain", report.verify->plain},
                       {"encoding", report.verify->encoding},
                       {"same_greedy", report.verify->sameGreedy}};
+    if (report.verify->draft)
+      json["verify"]["draft"] = *report.verify->draft;
     if (report.verify->sameExperts)
       json["verify"]["same_experts"] = *report.verify->sameExperts;
   }

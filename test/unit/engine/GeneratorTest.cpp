@@ -223,4 +223,69 @@ TEST(StopFilterTest, WithoutStopsPassesEverything) {
   EXPECT_EQ(filtered(filter, {"a", "", "b"}), "a||b|");
 }
 
+/// What a generation left behind.
+struct Outcome {
+  std::vector<int32_t> tokens, context;
+  std::vector<float> logits;
+  StopReason reason;
+  uint64_t accepted = 0, drafted = 0;
+};
+
+Outcome generateWith(TestModel &test, bool draft, SamplerOptions sampling,
+                     const GenerateOptions &given, uint32_t context) {
+  SessionOptions sessions = sessionOptions(2, 5, context);
+  sessions.draft = draft;
+  auto session = test.session(sessions);
+  Sampler sampler(sampling);
+  GenerateOptions options = given;
+  options.draft = draft;
+  TokenDecoder decoder = bracketDecoder();
+  auto out = generate(*session, sampler, &decoder, testTokens(11), options);
+  EXPECT_TRUE(out.isOk()) << out.status().message();
+  return {out->tokens,
+          {session->tokens().begin(), session->tokens().end()},
+          {session->logits().begin(), session->logits().end()},
+          out->reason,
+          out->stats.accepted,
+          out->stats.drafted};
+}
+
+/// Drafts change speed alone: tokens, context and logits are the same, however
+/// the generation ends.
+TEST(GeneratorTest, DraftsChangeNothing) {
+  TestModel test = TestModel::withDraft();
+  SamplerOptions greedy, random;
+  random.temperature = 0.7;
+  random.repeatPenalty = 1.3;
+  random.seed = 5;
+  uint64_t accepted = 0, refused = 0;
+  for (const SamplerOptions &sampling : {greedy, random}) {
+    GenerateOptions full;
+    std::vector<int32_t> tokens =
+        generateWith(test, false, sampling, full, 60).tokens;
+    ASSERT_EQ(tokens.size(), 50u); // until the context is full
+    std::vector<GenerateOptions> cases = {full};
+    for (int64_t most : {0, 1, 2, 3, 4, 9, 10})
+      cases.emplace_back().maxTokens = most;
+    for (size_t end = 1; end < 20; ++end) {
+      cases.emplace_back().endTokens = {tokens[end]};
+      cases.emplace_back().stops = {"<" + std::to_string(tokens[end]) + ">"};
+    }
+    for (const GenerateOptions &options : cases)
+      for (uint32_t context : {60u, 61u}) {
+        Outcome plain = generateWith(test, false, sampling, options, context);
+        Outcome drafted = generateWith(test, true, sampling, options, context);
+        EXPECT_EQ(drafted.tokens, plain.tokens);
+        EXPECT_EQ(drafted.context, plain.context);
+        EXPECT_EQ(drafted.logits, plain.logits);
+        EXPECT_EQ(drafted.reason, plain.reason);
+        EXPECT_EQ(plain.drafted, 0u);
+        accepted += drafted.accepted;
+        refused += drafted.drafted - drafted.accepted;
+      }
+  }
+  EXPECT_GT(accepted, 0u);
+  EXPECT_GT(refused, 0u);
+}
+
 } // namespace

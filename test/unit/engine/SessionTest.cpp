@@ -267,4 +267,113 @@ TEST(LedgerTest, IsEmptyUnlessAskedFor) {
   EXPECT_TRUE(session->ledger().entries().empty());
 }
 
+SessionOptions withDraft(uint32_t chunk = 0) {
+  SessionOptions options = sessionOptions(2, chunk);
+  options.draft = true;
+  return options;
+}
+
+void expectNear(std::span<const float> found,
+                const std::vector<float> &expected) {
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < expected.size(); ++i)
+    ASSERT_NEAR(found[i], expected[i], 1e-4) << i;
+}
+
+TEST(SessionTest, DraftsAreTheDraftLayersWhateverTheChunks) {
+  TestModel test = TestModel::withDraft();
+  auto tokens = testTokens(30);
+  for (uint32_t chunk : {1u, 2u, 3u, 7u, 8u}) {
+    auto session = test.session(withDraft(chunk));
+    size_t fed = 0;
+    for (size_t part : {1u, 9u, 2u, 12u}) {
+      ASSERT_TRUE(session->feed(std::span(tokens).subspan(fed, part)).isOk());
+      fed += part;
+      auto logits = session->draft(tokens[fed]);
+      ASSERT_TRUE(logits.isOk()) << logits.status().message();
+      expectNear(*logits, expectedDraft(std::span(tokens).first(fed + 1)));
+      EXPECT_EQ(toVector(session->logits()),
+                expectedLogits(std::span(tokens).first(fed)));
+    }
+  }
+}
+
+TEST(SessionTest, DraftsFollowARewindIntoTheLastFeed) {
+  TestModel test = TestModel::withDraft();
+  auto session = test.session(withDraft());
+  auto tokens = testTokens(12);
+  ASSERT_TRUE(session->feed(std::span(tokens).first(4)).isOk());
+  ASSERT_TRUE(session->feed(std::span(tokens).subspan(4, 5)).isOk());
+  ASSERT_TRUE(session->rewind(6).isOk());
+  tokens[6] = 3;
+  auto logits = session->draft(tokens[6]);
+  ASSERT_TRUE(logits.isOk());
+  expectNear(*logits, expectedDraft(std::span(tokens).first(7)));
+  // What was fed before the last feed is gone: no draft, no harm.
+  ASSERT_TRUE(session->rewind(3).isOk());
+  logits = session->draft(1);
+  ASSERT_TRUE(logits.isOk());
+  EXPECT_TRUE(logits->empty());
+}
+
+TEST(SessionTest, DraftsNeedALayerAndToBeAskedFor) {
+  TestModel plain, test = TestModel::withDraft();
+  auto refused = Session::create(plain.model, withDraft());
+  EXPECT_EQ(refused.status().code(), Code::Unsupported);
+  EXPECT_THAT(refused.status().message(),
+              HasSubstr("no multi-token-prediction layer"));
+  auto session = test.session();
+  ASSERT_TRUE(session->feed(testTokens(3)).isOk());
+  EXPECT_EQ(session->draft(1).status().code(), Code::InvalidArgument);
+  auto drafting = test.session(withDraft());
+  ASSERT_TRUE(drafting->feed(testTokens(3)).isOk());
+  EXPECT_EQ(drafting->draft(kVocab).status().code(), Code::InvalidArgument);
+  EXPECT_EQ(drafting->draft(-1).status().code(), Code::InvalidArgument);
+}
+
+TEST(SessionTest, SpeculationKeepsWhatTheJudgeWants) {
+  TestModel test;
+  auto prompt = testTokens(9);
+  const std::vector<int32_t> guesses = {7, 8, 9};
+  for (size_t kept : {1u, 2u, 3u}) {
+    auto session = test.session();
+    ASSERT_TRUE(session->feed(prompt).isOk());
+    uint64_t asked = 0;
+    std::vector<int32_t> all = prompt;
+    Status status = session->speculate(
+        guesses,
+        [&](uint64_t row, std::span<const float> logits) -> Result<bool> {
+          EXPECT_EQ(row, asked++);
+          all.push_back(guesses[row]);
+          EXPECT_EQ(toVector(logits), expectedLogits(all));
+          EXPECT_EQ(session->position(), all.size());
+          return row + 1 < kept;
+        });
+    ASSERT_TRUE(status.isOk()) << status.message();
+    EXPECT_EQ(asked, kept);
+    EXPECT_EQ(toVector(session->logits()), expectedLogits(all));
+    EXPECT_EQ(session->position(), 9 + kept);
+    // What follows doesn't see the guesses that were dropped.
+    int32_t next = 11;
+    all.push_back(next);
+    ASSERT_TRUE(session->feed({&next, 1}).isOk());
+    EXPECT_EQ(toVector(session->logits()), expectedLogits(all));
+  }
+}
+
+TEST(SessionTest, SpeculationIsBounded) {
+  TestModel test;
+  auto session = test.session();
+  auto all = [](uint64_t, std::span<const float>) -> Result<bool> {
+    return true;
+  };
+  auto tokens = testTokens(4);
+  Status status = session->speculate(tokens, all);
+  EXPECT_EQ(status.code(), Code::InvalidArgument);
+  EXPECT_THAT(status.message(), HasSubstr("at most 3"));
+  EXPECT_EQ(session->position(), 0u);
+  tokens = {kVocab};
+  EXPECT_EQ(session->speculate(tokens, all).code(), Code::InvalidArgument);
+}
+
 } // namespace

@@ -19,7 +19,16 @@ namespace retort::test {
 struct TestModel {
   explicit TestModel(
       const std::function<void(retort::abi::IndexT &)> &edit = {})
-      : bytes(ArtifactBuilder().build(edit)) {
+      : TestModel(ArtifactBuilder(), edit) {}
+  /// With a draft layer.
+  static TestModel withDraft() {
+    ArtifactBuilder builder;
+    builder.addDraft();
+    return TestModel(std::move(builder), {});
+  }
+  TestModel(ArtifactBuilder builder,
+            const std::function<void(retort::abi::IndexT &)> &edit)
+      : bytes(builder.build(edit)) {
     auto artifact = Artifact::openMemory(bytes.span());
     EXPECT_TRUE(artifact.isOk()) << artifact.status().message();
     auto loaded = Model::load(*artifact);

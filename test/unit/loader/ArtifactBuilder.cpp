@@ -11,6 +11,8 @@
 #include "runtime/support/CheckedMath.h"
 #include "runtime/support/File.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -63,7 +65,15 @@ std::unique_ptr<abi::BufferT> makeBuffer(const char *name, abi::BufferKind kind,
   return buffer;
 }
 
-enum BufferIndex { Tokens, HiddenStates, Logits, Cache };
+enum BufferIndex {
+  Tokens,
+  HiddenStates,
+  Logits,
+  Cache,
+  DraftHidden,
+  DraftLogits,
+  DraftCache
+};
 enum WeightIndex { Table, Matrix };
 
 std::unique_ptr<abi::LaunchT> makeLaunch(uint32_t kernel, const char *label,
@@ -113,6 +123,32 @@ std::unique_ptr<abi::PhaseT> makeHead(uint32_t low, uint32_t high) {
       ceilDiv(kVocab, 32u), 0, -1));
   phase->launches[0]->weight_bytes = 4ull * kVocab * kHidden;
   phase->launches[0]->flops_per_token = 2ull * kVocab * kHidden;
+  return phase;
+}
+
+std::unique_ptr<abi::PhaseT> makeDraftBody(uint32_t low, uint32_t high) {
+  using abi::Arg;
+  constexpr auto B = abi::ArgKind::Buffer, W = abi::ArgKind::Weight;
+  auto phase = std::make_unique<abi::PhaseT>();
+  phase->kind = abi::PhaseKind::DraftBody;
+  phase->min_tokens = low;
+  phase->max_tokens = high;
+  phase->launches.push_back(makeLaunch(4, "draft",
+                                       {Arg(B, Tokens), Arg(B, HiddenStates),
+                                        Arg(B, DraftHidden), Arg(W, Table)},
+                                       1, 1, 1));
+  phase->launches.push_back(makeLaunch(
+      1, "store", {Arg(B, DraftHidden), Arg(B, DraftCache)}, kHidden, 0, 1));
+  phase->launches.push_back(
+      makeLaunch(2, "mix", {Arg(B, DraftHidden), Arg(B, DraftCache)}, 1, 1, 1));
+  return phase;
+}
+
+std::unique_ptr<abi::PhaseT> makeDraftHead() {
+  auto phase = makeHead(1, 1);
+  phase->kind = abi::PhaseKind::DraftHead;
+  phase->launches[0]->args[0] = abi::Arg(abi::ArgKind::Buffer, DraftHidden);
+  phase->launches[0]->args[1] = abi::Arg(abi::ArgKind::Buffer, DraftLogits);
   return phase;
 }
 
@@ -220,6 +256,24 @@ ArtifactBuilder::ArtifactBuilder() {
   index.self_test->reference = "test";
 }
 
+void ArtifactBuilder::addDraft() {
+  constexpr auto A = abi::BufferKind::Activation, C = abi::BufferKind::Cache;
+  abi::ProgramT &program = *index.program;
+  program.buffers.push_back(makeBuffer("draft_hidden", A, 4 * kHidden, 0));
+  program.buffers.push_back(makeBuffer("draft_logits", A, 0, 0));
+  program.buffers[DraftLogits]->fixed_bytes = 4 * kVocabStride;
+  program.buffers.push_back(makeBuffer("draft_cache", C, 0, 4 * kHidden));
+  program.draft_hidden_buffer = DraftHidden;
+  program.draft_logits_buffer = DraftLogits;
+  auto kernel = std::make_unique<abi::KernelT>();
+  kernel->symbol = "test_draft";
+  kernel->num_args = 4;
+  program.kernels.push_back(std::move(kernel));
+  program.phases.push_back(makeDraftBody(1, 2));
+  program.phases.push_back(makeDraftBody(3, kMaxChunk));
+  program.phases.push_back(makeDraftHead());
+}
+
 void ArtifactBuilder::addText(const std::string &name, std::string_view text) {
   index.sections.push_back(makeSection(name, abi::SectionKind::Text));
   index.sections.back()->raw_size = text.size();
@@ -325,23 +379,68 @@ TempFile::TempFile(const std::string &name, std::span<const std::byte> bytes)
 
 TempFile::~TempFile() { ::unlink(path.c_str()); }
 
-std::vector<float> expectedLogits(std::span<const int32_t> tokens) {
-  static const std::vector<float> table = testMatrix(kTableSeed);
-  static const std::vector<float> matrix = testMatrix(kMatrixSeed);
-  float row[kHidden];
-  size_t last = tokens.size() - 1;
+namespace {
+
+using Row = std::array<float, kHidden>;
+
+const std::vector<float> &table() {
+  static const std::vector<float> values = testMatrix(kTableSeed);
+  return values;
+}
+
+Row embedding(int32_t token) {
+  Row row;
+  std::copy_n(&table()[static_cast<size_t>(token) * kHidden], kHidden,
+              row.begin());
+  return row;
+}
+
+/// What test_store and test_mix make of the last row.
+Row mixed(std::span<const Row> rows) {
+  Row out;
+  size_t last = rows.size() - 1;
   for (uint32_t h = 0; h < kHidden; ++h) {
     uint32_t from = (h + 1) % kHidden;
     float sum = 0;
     for (size_t q = 0; q <= last; ++q)
-      sum += table[tokens[q] * kHidden + from] / float(last - q + 1);
-    row[h] = table[tokens[last] * kHidden + h] * 0.25f + sum;
+      sum += rows[q][from] / float(last - q + 1);
+    out[h] = rows[last][h] * 0.25f + sum;
   }
+  return out;
+}
+
+Row hiddenAfter(std::span<const int32_t> tokens) {
+  std::vector<Row> rows;
+  for (int32_t token : tokens)
+    rows.push_back(embedding(token));
+  return mixed(rows);
+}
+
+std::vector<float> logitsOf(const Row &row) {
+  static const std::vector<float> matrix = testMatrix(kMatrixSeed);
   std::vector<float> logits(kVocab);
   for (uint32_t v = 0; v < kVocab; ++v)
     for (uint32_t h = 0; h < kHidden; ++h)
       logits[v] += row[h] * matrix[v * kHidden + h];
   return logits;
+}
+
+} // namespace
+
+std::vector<float> expectedLogits(std::span<const int32_t> tokens) {
+  return logitsOf(hiddenAfter(tokens));
+}
+
+std::vector<float> expectedDraft(std::span<const int32_t> tokens) {
+  std::vector<Row> rows;
+  for (size_t i = 1; i < tokens.size(); ++i) {
+    Row next = embedding(tokens[i]);
+    Row hidden = hiddenAfter(tokens.first(i));
+    for (uint32_t h = 0; h < kHidden; ++h)
+      next[h] += hidden[h] / 64;
+    rows.push_back(next);
+  }
+  return logitsOf(mixed(rows));
 }
 
 std::string testTokenizerJson() {

@@ -43,6 +43,8 @@ public:
   abi::IndexT index;
   std::vector<Bytes> sections; ///< stored bytes, parallel to index.sections
 
+  /// Adds a draft layer, which is right now and then.
+  void addDraft();
   /// Adds a zstd-compressed text section.
   void addText(const std::string &name, std::string_view text);
   /// Adds tokenizer, its configuration with a chat template, and the like.
@@ -90,6 +92,10 @@ public:
 /// What the test model's logits after the last of `tokens` must be, computed
 /// independently of the engine.
 std::vector<float> expectedLogits(std::span<const int32_t> tokens);
+
+/// What the draft layer's logits must be after tokens of which the last has not
+/// been fed yet.
+std::vector<float> expectedDraft(std::span<const int32_t> tokens);
 
 /// The tokenizer.json of the test model: a byte per token.
 std::string testTokenizerJson();

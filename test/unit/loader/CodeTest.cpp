@@ -181,7 +181,7 @@ TEST(ElfTest, ListsFunctionsWithSizes) {
       EXPECT_TRUE(symbol.defined && symbol.function);
       EXPECT_GT(symbol.size, 0u);
     }
-  EXPECT_EQ(found, 4);
+  EXPECT_EQ(found, 5);
 }
 
 TEST(ElfTest, EveryTruncationIsAnError) {

@@ -170,8 +170,48 @@ const Case kCases[] = {
      [](Index &i) { i.program->phases[0]->launches[1]->label = ""; }, "label"},
     // Phases.
     {"PhaseKind",
-     [](Index &i) { i.program->phases[0]->kind = retort::abi::PhaseKind(2); },
-     "kind 2"},
+     [](Index &i) { i.program->phases[0]->kind = retort::abi::PhaseKind(4); },
+     "kind 4"},
+    {"DraftWithoutHead",
+     [](Index &i) {
+       i.program->phases.push_back(
+           std::make_unique<retort::abi::PhaseT>(*i.program->phases[0]));
+       i.program->phases.push_back(
+           std::make_unique<retort::abi::PhaseT>(*i.program->phases[1]));
+       for (size_t p : {4, 5})
+         i.program->phases[p]->kind = retort::abi::PhaseKind::DraftBody;
+     },
+     "draft head phases"},
+    {"DraftWithoutBody",
+     [](Index &i) {
+       i.program->phases.push_back(
+           std::make_unique<retort::abi::PhaseT>(*i.program->phases[2]));
+       i.program->phases[4]->kind = retort::abi::PhaseKind::DraftHead;
+     },
+     "draft body phases: expected them to serve up to max_chunk 8 tokens"},
+    {"DraftHeadForMoreTokens",
+     [](Index &i) {
+       for (size_t p : {0, 1, 2, 3})
+         i.program->phases.push_back(
+             std::make_unique<retort::abi::PhaseT>(*i.program->phases[p]));
+       for (size_t p : {4, 5})
+         i.program->phases[p]->kind = retort::abi::PhaseKind::DraftBody;
+       for (size_t p : {6, 7})
+         i.program->phases[p]->kind = retort::abi::PhaseKind::DraftHead;
+     },
+     "draft head phases: expected them to serve 1 token, found 3"},
+    {"DraftLogitsTooSmall",
+     [](Index &i) {
+       for (size_t p : {0, 1, 2})
+         i.program->phases.push_back(
+             std::make_unique<retort::abi::PhaseT>(*i.program->phases[p]));
+       for (size_t p : {4, 5})
+         i.program->phases[p]->kind = retort::abi::PhaseKind::DraftBody;
+       i.program->phases[6]->kind = retort::abi::PhaseKind::DraftHead;
+       i.program->draft_hidden_buffer = 1;
+       i.program->draft_logits_buffer = 0;
+     },
+     "draft_logits_buffer"},
     {"PhasesWithAGap", [](Index &i) { i.program->phases[1]->min_tokens = 3; },
      "begins at 2 tokens"},
     {"PhasesOverlapping",

@@ -33,6 +33,17 @@ void test_embed(void *const *args, const retort_kernel_scalars *s,
       hidden[t * Hidden + h] = table[(int64_t)tokens[t] * Hidden + h];
 }
 
+/* args: tokens, hidden, draft hidden, table; a tile is one token */
+void test_draft(void *const *args, const retort_kernel_scalars *s,
+                void *scratch, int64_t tile) {
+  const int32_t *tokens = args[0];
+  const float *hidden = (const float *)args[1] + tile * Hidden;
+  float *draft = (float *)args[2] + tile * Hidden;
+  const float *row = (const float *)args[3] + (int64_t)tokens[tile] * Hidden;
+  for (int h = 0; h < Hidden; ++h)
+    draft[h] = row[h] + hidden[h] / 64;
+}
+
 /* args: hidden, cache [position, Hidden]; a tile is one column */
 void test_store(void *const *args, const retort_kernel_scalars *s,
                 void *scratch, int64_t tile) {

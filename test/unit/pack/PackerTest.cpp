@@ -515,6 +515,31 @@ TEST(PackedViewTest, ReadsTensorsBackThroughTheirRuns) {
   EXPECT_FALSE(view->read(kQBias, 0, 28, 1, found)); // 0 ... 3 are not packed
 }
 
+/// As the draft layer's matrix over two rows is: each half of the columns in a
+/// weight of its own.
+TEST(PackedViewTest, PutsColumnsOfSeveralWeightsTogether) {
+  TempDir dir;
+  Checkpoint checkpoint = openModel(dir);
+  WeightSpec left = wholeMatrix(checkpoint, kOut, "bf16"), right = left;
+  left.cols = right.cols = 20;
+  left.colRuns = right.colRuns = {{0, 20, 0}};
+  right.cols = 12;
+  right.colRuns = {{0, 12, 0}};
+  right.rowRuns[0].colShift = 20;
+  std::vector<WeightSpec> specs = {right, left};
+  auto packed = pack(specs, checkpoint);
+  ASSERT_TRUE(packed) << packed.status().message();
+  auto view = PackedView::create(specs, packed->bytes);
+  ASSERT_TRUE(view) << view.status().message();
+  std::vector<float> expected = valuesOf(checkpoint, kOut);
+  for (bool last : {false, true}) {
+    std::vector<float> found(expected.size());
+    auto rows = static_cast<int64_t>(expected.size()) / 32;
+    ASSERT_TRUE(view->read(kOut, 0, rows, 32, found, last));
+    EXPECT_EQ(found, expected);
+  }
+}
+
 TEST(PackedViewTest, RefusesASectionOfAnotherSize) {
   TempDir dir;
   Checkpoint checkpoint = openModel(dir);
