@@ -12,8 +12,7 @@
 
 namespace retort {
 
-void roundActivation(const ActivationEncoding &encoding,
-                     std::span<float> row) {
+void roundActivation(const ActivationEncoding &encoding, std::span<float> row) {
   auto limit = static_cast<float>(encoding.limit());
   for (size_t g = 0; g < row.size(); g += kActivationGroup) {
     std::span<float> group = row.subspan(g, kActivationGroup);

@@ -1,4 +1,4 @@
-//===- ActivationEncoding.h - How quantized activations lie ------*- C++ -*-===//
+//===- ActivationEncoding.h - How quantized activations lie -----*- C++ -*-===//
 //
 // Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -17,8 +17,8 @@
 /// N / 32 sums      i32, of a group's quants: what weights' zero points need
 /// ```
 /// and padding up to an odd number of 64-byte lines, so that the rows of a
-/// token block do not fall on the same few sets of a cache. Element k of a group
-/// is `scale * quant[k]` with
+/// token block do not fall on the same few sets of a cache. Element k of a
+/// group is `scale * quant[k]` with
 /// ```
 /// scale = amax / limit        amax: the group's largest magnitude
 /// quant = round(x * (limit / amax)), ties to even
@@ -29,9 +29,9 @@
 ///
 /// int4 weights are multiplied with int8 quants, whose limit of 127 keeps the
 /// products of a group within 16 bits for each two columns of four:
-/// 8 * 2 * 15 * 127 = 30480. int8 weights are multiplied with int16 quants, whose
-/// error is as good as none; a group's sum stays within 32 bits:
-/// 32 * 128 * 32767 < 2^27.
+/// 8 * 2 * 15 * 127 = 30480. int8 weights are multiplied with int16 quants,
+/// whose error is as good as none; a group's sum stays within 32 bits: 32 * 128
+/// * 32767 < 2^27.
 ///
 //===----------------------------------------------------------------------===//
 

@@ -96,7 +96,8 @@ private:
         b, norm.getLoc(), plain, types, norm.getX(), norm.getWeight(),
         norm.getEpsAttr(), norm.getFromFirstRowAttr(), norm.getOffsetAttr());
     forms->setDiscardableAttrs(norm->getDiscardableAttrDictionary());
-    for (OpOperand &use : llvm::make_early_inc_range(norm.getResult().getUses()))
+    for (OpOperand &use :
+         llvm::make_early_inc_range(norm.getResult().getUses()))
       for (Value form : forms->getResults())
         if (form.getType() == wantedType(use)) {
           use.set(form);

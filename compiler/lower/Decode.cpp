@@ -117,17 +117,17 @@ Value Decoder::loadZeroPoints(Index block, int64_t v) {
 
 Value Decoder::subtractZeroPoints(Value products, Value quantSum,
                                   Value zeroPoints) {
-  return k.sub(products, zeroPoints ? k.mul(zeroPoints, quantSum)
-                                    : k.shl(quantSum, 3));
+  return k.sub(products,
+               zeroPoints ? k.mul(zeroPoints, quantSum) : k.shl(quantSum, 3));
 }
 
 Value Decoder::subtractZeroPoints(Value products, Value quantSum, Index block,
                                   int64_t v) {
   if (encoding.kind != EncodingKind::Int4)
     return products;
-  return subtractZeroPoints(
-      products, quantSum,
-      encoding.zeroPoints ? loadZeroPointInts(block, v) : Value());
+  return subtractZeroPoints(products, quantSum,
+                            encoding.zeroPoints ? loadZeroPointInts(block, v)
+                                                : Value());
 }
 
 Value Decoder::loadZeroPointInts(Index block, int64_t v) {

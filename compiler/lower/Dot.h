@@ -1,4 +1,4 @@
-//===- Dot.h - Integer dot products of a group -------------------*- C++ -*-===//
+//===- Dot.h - Integer dot products of a group ------------------*- C++ -*-===//
 //
 // Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -8,13 +8,13 @@
 /// \file
 /// Products of packed integer weights with quantized activations
 /// (compiler/encoding), summed over a group of 32 columns in 32-bit lanes whose
-/// lanes are rows of a strip. The sums are exact, so that every target, tile and
-/// number of tokens gives the same.
+/// lanes are rows of a strip. The sums are exact, so that every target, tile
+/// and number of tokens gives the same.
 ///
 /// A group is taken in steps. In a step a lane's 32-bit word of weights meets
-/// the same word of activations: four columns, bytes by bytes, for int4 weights;
-/// two, 16 bits by 16 bits, for int8 weights. The words of weights come from
-/// `unpack`; those of an activation are its quants as they lie.
+/// the same word of activations: four columns, bytes by bytes, for int4
+/// weights; two, 16 bits by 16 bits, for int8 weights. The words of weights
+/// come from `unpack`; those of an activation are its quants as they lie.
 ///
 //===----------------------------------------------------------------------===//
 

@@ -100,8 +100,7 @@ AttentionEmitter::AttentionEmitter(KernelBuilder &k, kernel::AttentionOp op)
                        ceilDiv(tiling.rows(), k.target().microTokens))),
       q(k.buffer(0)), keys(k.buffer(1)), values(k.buffer(2)),
       scratch(k.view(k.scratch(), k.index(0), k.f32())),
-      result(k, op.getResult(), k.buffer(3)),
-      kvHead(k.tile() % tiling.tiles),
+      result(k, op.getResult(), k.buffer(3)), kvHead(k.tile() % tiling.tiles),
       firstToken(k.tile() / tiling.tiles * tiling.tokensPerTile),
       tokens(min(k.numTokens() - firstToken, tiling.tokensPerTile)),
       rows(tokens * tiling.group), rowTiles(ceilDiv(rows, tileRows)),
@@ -353,9 +352,8 @@ void AttentionEmitter::storeResults() {
     });
     int64_t width = numHeads * size;
     if (width < result.stride())
-      k.ifThen(kvHead == 0, [&] {
-        result.clear(token + width, result.stride() - width);
-      });
+      k.ifThen(kvHead == 0,
+               [&] { result.clear(token + width, result.stride() - width); });
   });
 }
 

@@ -45,7 +45,8 @@ LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
                 .finish = [&](Index unit, Index row, Buffer sums, Index at,
                               int64_t stripStride) {
                   epilogue.emit(k, linear.tiling, unit,
-                                row * epilogue.result.stride() + head * resultHead,
+                                row * epilogue.result.stride() +
+                                    head * resultHead,
                                 sums, at, stripStride);
                 }};
   emitLinearJob(linear, job);
@@ -122,12 +123,11 @@ LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
       numHeads(op.getNumHeads()), rope(strideOf(op.getTable())),
       absorbedStride(strideOf(op.getAbsorbed())), qStride(strideOf(op.getQ())),
       qHead(op.getQHead()), qRope(op.getQRope()),
-      resultHead(op.getResultHead()),
-      scale(op.getScale().convertToDouble()), interleaved(op.getInterleaved()),
-      absorbed(k.buffer(0)), q(k.buffer(1)), table(k.buffer(2)),
-      cache(k.buffer(3)), scratch(k.view(k.scratch(), k.index(0), k.f32())),
-      result(k, op.getResult(), k.buffer(4)),
-      token(k.tile() / tiling.tiles),
+      resultHead(op.getResultHead()), scale(op.getScale().convertToDouble()),
+      interleaved(op.getInterleaved()), absorbed(k.buffer(0)), q(k.buffer(1)),
+      table(k.buffer(2)), cache(k.buffer(3)),
+      scratch(k.view(k.scratch(), k.index(0), k.f32())),
+      result(k, op.getResult(), k.buffer(4)), token(k.tile() / tiling.tiles),
       firstHead(k.tile() % tiling.tiles * kHeads),
       heads(min(k.index(numHeads) - firstHead, kHeads)),
       end(k.position() + token + 1) {}

@@ -84,11 +84,11 @@ LogicalResult emitLinear(KernelBuilder &k, Operation *op) {
     bias = k.buffer(next++);
   if (launch.getResidual())
     residual = k.buffer(next++);
-  LinearEpilogue epilogue{
-      .swiglu = launch.getEpilogue() == Epilogue::Swiglu,
-      .result = RowSink(k, launch.getResult(), k.buffer(next)),
-      .bias = bias,
-      .residual = residual};
+  LinearEpilogue epilogue{.swiglu = launch.getEpilogue() == Epilogue::Swiglu,
+                          .result =
+                              RowSink(k, launch.getResult(), k.buffer(next)),
+                          .bias = bias,
+                          .residual = residual};
 
   LinearKernel linear(k, launch.getWeight(), x, strideOf(launch.getX()),
                       weights, getLinearTiling(launch, k.tokenClass()));

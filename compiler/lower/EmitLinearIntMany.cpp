@@ -13,9 +13,9 @@
 ///       for each group of 32 columns       unpacked to 8 or 16 bits a column
 ///         for each few tokens              a register tile: a strip's rows
 /// ```
-/// For few tokens the weights come from memory: groups come before strips, which
-/// are then distant streams that are read side by side, and unpacked weights
-/// stay in registers.
+/// For few tokens the weights come from memory: groups come before strips,
+/// which are then distant streams that are read side by side, and unpacked
+/// weights stay in registers.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -48,8 +48,8 @@ private:
   void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
   void unpackGroup(Index block, Index groupInBlock);
   void registerTile(Index group, Index token, Index sums);
-  void addProducts(Value acc, Index at, Index sums, int64_t v,
-                   Value rowScales, Value zeroPoints);
+  void addProducts(Value acc, Index at, Index sums, int64_t v, Value rowScales,
+                   Value zeroPoints);
   void addGroupToFew(Index block, Index groupInBlock, Index group, Index tokens,
                      Index sums);
 
@@ -116,8 +116,8 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
   for (int64_t i = 0; i < steps; ++i) {
     Values x;
     for (int64_t t = 0; t < tokens; ++t)
-      x.push_back(k.loadSplat(words,
-                              at * steps + (layout.quants + t * steps + i)));
+      x.push_back(
+          k.loadSplat(words, at * steps + (layout.quants + t * steps + i)));
     for (int64_t v = 0; v < l.vectors(); ++v) {
       Value w = k.loadVector(
           words, k.index(layout.panel + i * kStripRows + v * lanes));
@@ -150,9 +150,9 @@ void LinearIntMany::addProducts(Value acc, Index at, Index sums, int64_t v,
         products, k.loadSplat(words, at + layout.quantSums), zeroPoints);
   Value scale = k.mul(rowScales, k.loadSplat(floats, at + layout.scales));
   Index to = sums + v * k.lanes();
-  k.store(k.fma(scale, k.intToFloat(products, k.f32()),
-                k.loadVector(floats, to)),
-          floats, to, 4 * k.lanes());
+  k.store(
+      k.fma(scale, k.intToFloat(products, k.f32()), k.loadVector(floats, to)),
+      floats, to, 4 * k.lanes());
 }
 
 /// A strip's group, unpacked in registers once for all tokens.
@@ -188,9 +188,7 @@ void LinearIntMany::emit() {
   Index firstUnit = isFew ? job.tile : job.tile * t.unitsPerTile;
   Index units = isFew ? (k.index(t.units + t.tiles - 1) - job.tile) / t.tiles
                       : min(k.index(t.units) - firstUnit, t.unitsPerTile);
-  auto unitOf = [&](Index n) {
-    return firstUnit + (isFew ? n * t.tiles : n);
-  };
+  auto unitOf = [&](Index n) { return firstUnit + (isFew ? n * t.tiles : n); };
   Index strips = units * t.unitStrips;
   auto stripOf = [&](Index n) {
     return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
@@ -198,9 +196,7 @@ void LinearIntMany::emit() {
   int64_t sumsPerStrip = tokenBlock * kStripRows;
   constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
   int64_t perBlock = l.groupsPerBlock();
-  auto sumsOf = [&](Index strip) {
-    return strip * sumsPerStrip + layout.sums;
-  };
+  auto sumsOf = [&](Index strip) { return strip * sumsPerStrip + layout.sums; };
 
   k.forLoop(k.index(0), job.rows, tokenBlock, [&](Index token) {
     Index tokens = min(job.rows - token, tokenBlock);

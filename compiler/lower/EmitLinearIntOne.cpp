@@ -68,8 +68,7 @@ private:
 LinearIntOne::Input LinearIntOne::loadInput(Index group) {
   Input x;
   for (int64_t i = 0; i < dot.steps(); ++i)
-    x.words.push_back(
-        k.loadSplat(words, row.quants + group * dot.steps() + i));
+    x.words.push_back(k.loadSplat(words, row.quants + group * dot.steps() + i));
   x.scale = k.loadSplat(scales, row.scales + group);
   if (l.encoding.kind == EncodingKind::Int4)
     x.sum = k.loadSplat(words, row.sums + group);
@@ -114,13 +113,13 @@ void LinearIntOne::emitWhole(function_ref<Index(Index)> stripBase) {
   for (int64_t s = 0; s < strips; ++s)
     bases.push_back(stripBase(k.index(s)));
   Values zeros(strips * l.vectors(), k.zero(k.vecF32()));
-  Values results = forGroups(zeros, [&](const Input &x, Index block,
-                                        Index group, Values &sums) {
-    for (int64_t s = 0; s < strips; ++s)
-      addStrip(x, bases[s] + block, group,
-               MutableArrayRef<Value>(sums).slice(s * l.vectors(),
-                                                  l.vectors()));
-  });
+  Values results = forGroups(
+      zeros, [&](const Input &x, Index block, Index group, Values &sums) {
+        for (int64_t s = 0; s < strips; ++s)
+          addStrip(
+              x, bases[s] + block, group,
+              MutableArrayRef<Value>(sums).slice(s * l.vectors(), l.vectors()));
+      });
   for (auto [i, sum] : llvm::enumerate(results))
     k.store(sum, sums, k.index(static_cast<int64_t>(i) * k.lanes()),
             4 * k.lanes());
@@ -132,13 +131,12 @@ void LinearIntOne::emitRest(Index strips,
   k.forLoop(k.index(0), strips, 1, [&](Index s) {
     Index base = stripBase(s);
     Values zeros(l.vectors(), k.zero(k.vecF32()));
-    Values results = forGroups(zeros, [&](const Input &x, Index block,
-                                          Index group, Values &sums) {
-      addStrip(x, base + block, group, sums);
-    });
+    Values results = forGroups(
+        zeros, [&](const Input &x, Index block, Index group, Values &sums) {
+          addStrip(x, base + block, group, sums);
+        });
     for (auto [v, sum] : llvm::enumerate(results))
-      k.store(sum, sums,
-              s * kStripRows + static_cast<int64_t>(v) * k.lanes(),
+      k.store(sum, sums, s * kStripRows + static_cast<int64_t>(v) * k.lanes(),
               4 * k.lanes());
   });
 }

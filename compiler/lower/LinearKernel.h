@@ -88,8 +88,8 @@ void emitLinearMany(LinearKernel &linear, const LinearJob &job);
 /// The one for the entry's class.
 void emitLinearJob(LinearKernel &linear, const LinearJob &job);
 
-/// The same for quantized inputs, which the above pass on: one token, and few or
-/// many. A token's result is the same in both, bit for bit:
+/// The same for quantized inputs, which the above pass on: one token, and few
+/// or many. A token's result is the same in both, bit for bit:
 /// ```
 /// sum = fma(weight scale * input scale, float(products - zero point * sum of
 ///           the input's quants), sum)

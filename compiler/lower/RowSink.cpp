@@ -58,8 +58,8 @@ void RowSink::store(ArrayRef<Value> registers, Index at) const {
   Value sum;
   for (auto [i, value] : llvm::enumerate(registers)) {
     Value quants = k->roundToInt(k->mul(value, inverse));
-    storeQuants(quants, quant + static_cast<int64_t>(i) * n *
-                                    encoding->quantBytes());
+    storeQuants(quants,
+                quant + static_cast<int64_t>(i) * n * encoding->quantBytes());
     sum = sum ? k->add(sum, quants) : quants;
   }
   Index word = base / 4 + col / kActivationGroup;

@@ -1,4 +1,4 @@
-//===- RowSink.h - Store rows as their type asks -----------------*- C++ -*-===//
+//===- RowSink.h - Store rows as their type asks ----------------*- C++ -*-===//
 //
 // Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -73,23 +73,26 @@ Tiling linearTiling(LinearOp op, TokenClass tokens) {
 Tiling headLinearTiling(HeadLinearOp op, TokenClass tokens) {
   HeadLinearTiling tiling(op, tokens);
   return {.tiles = tiling.heads * tiling.linear.tiles,
-          .scratchBytes = linearScratchBytes(tiling.linear, op.getX(),
-                                             op.getWeight(), tokens, /*gathers=*/false)};
+          .scratchBytes =
+              linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
+                                 tokens, /*gathers=*/false)};
 }
 
 Tiling moeUpTiling(MoeUpOp op, TokenClass tokens) {
   MoeUpTiling tiling(op, tokens);
   bool one = tokens == TokenClass::One;
   return {.tiles = (one ? tiling.slots : tiling.experts) * tiling.linear.tiles,
-          .scratchBytes = linearScratchBytes(tiling.linear, op.getX(),
-                                             op.getWeight(), tokens, /*gathers=*/true)};
+          .scratchBytes =
+              linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
+                                 tokens, /*gathers=*/true)};
 }
 
 Tiling moeDownTiling(MoeDownOp op, TokenClass tokens) {
   MoeDownTiling tiling(op, tokens);
   return {.tiles = tiling.linear.tiles,
-          .scratchBytes = linearScratchBytes(tiling.linear, op.getX(),
-                                             op.getWeight(), tokens, /*gathers=*/true)};
+          .scratchBytes =
+              linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
+                                 tokens, /*gathers=*/true)};
 }
 
 } // namespace

@@ -292,10 +292,10 @@ Result<Examination> examineArtifact(const std::string &path,
                   config.moe ? static_cast<size_t>(config.moe->expertsPerToken)
                              : 0,
                   resident, options));
-  RETORT_ASSIGN_OR_RETURN(
-      result.verify,
-      compare(compiled, tolerance, expected, rounds ? unrounded : expected,
-              original, count, config.hiddenSize, vocab));
+  RETORT_ASSIGN_OR_RETURN(result.verify,
+                          compare(compiled, tolerance, expected,
+                                  rounds ? unrounded : expected, original,
+                                  count, config.hiddenSize, vocab));
   if (packed.mtp) {
     RETORT_ASSIGN_OR_RETURN(std::vector<float> draft,
                             runDraft(artifact, tokens, resident, options));

@@ -105,8 +105,7 @@ Result<Matrix> Model::linear(const Matrix &x, const std::string &weightName,
   if (options.inputs && use == WeightUse::Projection) {
     rounded = x;
     for (int64_t t = 0; t < x.rows; ++t)
-      options.inputs(*weight,
-                     {rounded.row(t), static_cast<size_t>(x.cols)});
+      options.inputs(*weight, {rounded.row(t), static_cast<size_t>(x.cols)});
   }
   Panels panels(rounded.values.empty() ? x.values : rounded.values, x.rows,
                 x.cols);

@@ -41,9 +41,8 @@ using WeightSource = std::function<Status(
     int64_t numRows, std::span<float> out)>;
 
 /// Rounds a row of inputs of the linear layer whose weight that is.
-using InputRounding =
-    std::function<void(const checkpoint::TensorView &weight,
-                       std::span<float> row)>;
+using InputRounding = std::function<void(const checkpoint::TensorView &weight,
+                                         std::span<float> row)>;
 
 struct ReferenceOptions {
   int threads = 0; ///< 0 means as many as the machine has

@@ -81,10 +81,10 @@ Attribute ActivationAttr::parse(AsmParser &parser, Type) {
         << kActivationGroup << ", found " << kind << " in groups of " << group;
     return {};
   }
-  return ActivationAttr::get(
-      parser.getContext(),
-      ActivationEncoding{kind == "int8" ? ActivationKind::Int8
-                                        : ActivationKind::Int16});
+  return ActivationAttr::get(parser.getContext(),
+                             ActivationEncoding{kind == "int8"
+                                                    ? ActivationKind::Int8
+                                                    : ActivationKind::Int16});
 }
 
 void ActivationAttr::print(AsmPrinter &printer) const {

@@ -257,7 +257,8 @@ LogicalResult LinearOp::verify() {
 
 LogicalResult RopeTableOp::verify() {
   auto type = cast<RankedTensorType>(getResult().getType());
-  if (!isPlainActivation(type) || type.getDimSize(1) != 2 * dim(getInvFreq(), 0))
+  if (!isPlainActivation(type) ||
+      type.getDimSize(1) != 2 * dim(getInvFreq(), 0))
     return emitOpError("expected a result tensor<?x")
            << 2 * dim(getInvFreq(), 0) << "xf32>, found " << type;
   if (dim(getInvFreq(), 0) % 16)

@@ -26,8 +26,8 @@ namespace {
 /// Relative RMS error that a model in floats may have.
 constexpr double kTolerance = 1e-4;
 
-/// The same for integer weights, whose inputs are quantized: where compiled code
-/// and the reference differ in the last digits, a quant may become its
+/// The same for integer weights, whose inputs are quantized: where compiled
+/// code and the reference differ in the last digits, a quant may become its
 /// neighbour, and from layer to layer more do. Wrong kernels are far beyond.
 double toleranceOf(std::string_view weights) {
   return weights == "int4" ? 2e-2 : weights == "int8" ? 5e-4 : kTolerance;

@@ -138,10 +138,11 @@ std::string entryText(const Options &o, const PackedEncoding &encoding) {
              : ", #encoding.activation<int16, 32>>";
   }
   return "kernel.entry @k tokens(" +
-         std::string(o.tokens == 1              ? "one"
+         std::string(o.tokens == 1            ? "one"
                      : o.tokens <= kFewTokens ? "few"
-                                              : "many") + ") {\n^bb0(%x: " + x +
-         ", %w: " + weight + "):\n  %y = kernel.linear %x, %w " +
+                                              : "many") +
+         ") {\n^bb0(%x: " + x + ", %w: " + weight +
+         "):\n  %y = kernel.linear %x, %w " +
          (o.swiglu ? "epilogue swiglu " : "") + ": (" + x + ", " + weight +
          ") -> " + activation(o.swiglu ? o.rows / 2 : o.rows) + "\n}\n";
 }

@@ -95,7 +95,8 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
     text += "verified: compiled code is within " +
             fixed(report.verify->logits * 1e6, 2) +
             "e-6 of the reference interpreter (relative RMS of the logits; " +
-            fixed(report.verify->plain, 4) + " with unrounded inputs), "
+            fixed(report.verify->plain, 4) +
+            " with unrounded inputs), "
             "the encoding within " +
             fixed(report.verify->encoding, 4) + " of the checkpoint\n";
   return text;

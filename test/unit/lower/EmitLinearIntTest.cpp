@@ -46,8 +46,7 @@ struct Product {
   }
   Result<CompiledKernel> compile(const char *tokenClass,
                                  bool quantizes = false) const {
-    return CompiledKernel::compile(entry(tokenClass, quantizes),
-                                   *hostTarget());
+    return CompiledKernel::compile(entry(tokenClass, quantizes), *hostTarget());
   }
   std::vector<float> run(const CompiledKernel &kernel, uint8_t *x,
                          int64_t tokens) {
@@ -76,8 +75,7 @@ struct Case {
 };
 
 void PrintTo(const Case &c, std::ostream *os) {
-  *os << c.encoding << ' ' << c.rows << 'x' << c.cols << " swiglu "
-      << c.swiglu;
+  *os << c.encoding << ' ' << c.rows << 'x' << c.cols << " swiglu " << c.swiglu;
 }
 
 class LinearIntKernels : public testing::TestWithParam<Case> {
@@ -113,8 +111,8 @@ void LinearIntKernels::check(const char *tokenClass,
         double expected;
         if (c.swiglu) {
           double gate = sum(t, o / 32 * 64 + o % 32);
-          expected = gate / (1 + std::exp(-gate)) *
-                     sum(t, o / 32 * 64 + o % 32 + 32);
+          expected =
+              gate / (1 + std::exp(-gate)) * sum(t, o / 32 * 64 + o % 32 + 32);
         } else {
           expected = sum(t, o);
         }

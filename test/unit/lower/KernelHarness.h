@@ -62,7 +62,9 @@ struct QuantizedRows {
   /// for `spareRows` more, which hold scales of NaN.
   QuantizedRows(ActivationEncoding encoding, const std::vector<float> &values,
                 int64_t cols, int64_t stride, int64_t spareRows = 0);
-  uint8_t *row(int64_t r) { return bytes.data() + r * encoding.rowBytes(stride); }
+  uint8_t *row(int64_t r) {
+    return bytes.data() + r * encoding.rowBytes(stride);
+  }
   /// What element k of a row stands for, from its quant and scale.
   static float decode(ActivationEncoding encoding, int64_t stride,
                       const uint8_t *row, int64_t k);

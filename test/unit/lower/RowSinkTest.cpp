@@ -57,19 +57,19 @@ TEST_F(RowSinks, ANormGivesEveryForm) {
   std::string operands = "(tensor<?x128xf32>, tensor<100xf32>)";
   std::string head = "kernel.entry @k tokens(many) {\n^bb0(%x: "
                      "tensor<?x128xf32>, %w: tensor<100xf32>):\n  %y";
-  std::string body = " = kernel.rms_norm %x, %w eps 1.0e-6 : " + operands +
-                     " -> ";
+  std::string body =
+      " = kernel.rms_norm %x, %w eps 1.0e-6 : " + operands + " -> ";
   std::string int8 = QuantizedRows::type(kEncodings[0], kStride);
   std::string int16 = QuantizedRows::type(kEncodings[1], kStride);
   AlignedBytes plain(16 * kStride * 4), narrow(16 * 4 * kStride),
       wide(16 * 4 * kStride);
-  auto all = CompiledKernel::compile(head + ":3" + body + "(" +
-                                         plainType(kStride) + ", " + int16 +
-                                         ", " + int8 + ")\n}\n",
-                                     *hostTarget());
+  auto all =
+      CompiledKernel::compile(head + ":3" + body + "(" + plainType(kStride) +
+                                  ", " + int16 + ", " + int8 + ")\n}\n",
+                              *hostTarget());
   ASSERT_TRUE(all) << all.status().message();
-  retort_kernel_scalars scalars{.n_tokens = kTokens, .position = 0,
-                                .first_row = 0};
+  retort_kernel_scalars scalars{
+      .n_tokens = kTokens, .position = 0, .first_row = 0};
   all->run({x.data(), w.data(), plain.data(), wide.data(), narrow.data()},
            scalars);
   std::vector<float> rows(plain.as<float>(),
@@ -77,21 +77,21 @@ TEST_F(RowSinks, ANormGivesEveryForm) {
   for (int64_t t = 0; t < kTokens; ++t) {
     double squares = 1e-6;
     for (int64_t i = 0; i < kWidth; ++i)
-      squares += double(values[t * kWidth + i]) * values[t * kWidth + i] /
-                 kWidth;
+      squares +=
+          double(values[t * kWidth + i]) * values[t * kWidth + i] / kWidth;
     for (int64_t i = 0; i < kStride; ++i)
       ASSERT_NEAR(rows[t * kStride + i],
-                  i < kWidth ? values[t * kWidth + i] / std::sqrt(squares) *
-                                   weights[i]
-                             : 0,
+                  i < kWidth
+                      ? values[t * kWidth + i] / std::sqrt(squares) * weights[i]
+                      : 0,
                   1e-5);
   }
   expectQuantized(kEncodings[0], rows, kStride, narrow.data());
   expectQuantized(kEncodings[1], rows, kStride, wide.data());
 
   // Without the plain form, too.
-  auto alone = CompiledKernel::compile(head + body + int8 + "\n}\n",
-                                       *hostTarget());
+  auto alone =
+      CompiledKernel::compile(head + body + int8 + "\n}\n", *hostTarget());
   ASSERT_TRUE(alone) << alone.status().message();
   AlignedBytes again(16 * 4 * kStride);
   alone->run({x.data(), w.data(), again.data()}, scalars);
@@ -123,11 +123,9 @@ TEST_F(RowSinks, AttentionQuantizesItsHeads) {
     auto kernel = compile(plainType(kStride), tokens);
     ASSERT_TRUE(kernel) << kernel.status().message();
     kernel->run({q.data(), keys.data(), values.data(), plain.data()}, scalars);
-    std::vector<float> rows(plain.as<float>(),
-                            plain.as<float>() + n * kStride);
+    std::vector<float> rows(plain.as<float>(), plain.as<float>() + n * kStride);
     for (ActivationEncoding encoding : kEncodings) {
-      auto quantizing =
-          compile(QuantizedRows::type(encoding, kStride), tokens);
+      auto quantizing = compile(QuantizedRows::type(encoding, kStride), tokens);
       ASSERT_TRUE(quantizing) << quantizing.status().message();
       AlignedBytes found(8 * encoding.rowBytes(kStride));
       quantizing->run({q.data(), keys.data(), values.data(), found.data()},
