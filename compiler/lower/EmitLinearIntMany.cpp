@@ -77,7 +77,8 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
       Index to = g * tokenBlock + r;
       for (int64_t i = 0; i < steps; i += k.lanes()) {
         int64_t n = std::min<int64_t>(k.lanes(), steps);
-        k.store(k.loadVector(xWords, row.quants + from * steps + i, n, 32),
+        k.store(k.loadVector(xWords, row.quants + from * steps + i, n,
+                             std::min<int64_t>(4 * n, 32)),
                 words, to * steps + (layout.quants + i), n * 4);
       }
       k.store(k.load(xFloats, row.scales + from), floats, to + layout.scales);
