@@ -25,6 +25,7 @@
 #include "llvm/IR/Verifier.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/CommandLine.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
 
@@ -113,6 +114,10 @@ createTargetMachine(const Target &target) {
     LLVMInitializeAArch64Target();
     LLVMInitializeAArch64TargetMC();
     LLVMInitializeAArch64AsmPrinter();
+    // It reassociates sums that emitters ordered to fit the registers.
+    auto &options = llvm::cl::getRegisteredOptions();
+    if (auto it = options.find("x86-machine-combiner"); it != options.end())
+      it->second->addOccurrence(0, it->first, "false");
   });
   std::string error;
   llvm::Triple triple(target.triple);

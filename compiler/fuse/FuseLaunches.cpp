@@ -42,9 +42,9 @@ LogicalResult Fuser::norm(model::RmsNormOp op) {
   auto w = weights.vector(op, op.getWeight());
   if (failed(w))
     return failure();
-  auto norm = kernel::RmsNormOp::create(b, op.getLoc(), x->getType(), *x, *w,
-                                        op.getEpsAttr(), UnitAttr(),
-                                        b.getI64IntegerAttr(0));
+  auto norm = kernel::RmsNormOp::create(
+      b, op.getLoc(), x->getType(), mlir::TypeRange(), *x, *w, op.getEpsAttr(),
+      UnitAttr(), b.getI64IntegerAttr(0));
   label(norm, "rms_norm", layer);
   map.map(op.getResult(), norm.getResult());
   return success();

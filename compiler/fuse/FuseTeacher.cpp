@@ -125,8 +125,8 @@ FailureOr<Fuser::LatentInputs> Fuser::latentInputs(model::MlaOp op) {
     return failure();
   auto normed = kernel::RmsNormOp::create(
       b, op.getLoc(), activation(model::widthOf(qLatent.getResult())),
-      inputs.projected, *normWeight, qNorm.getEpsAttr(), UnitAttr(),
-      b.getI64IntegerAttr(0));
+      mlir::TypeRange(), inputs.projected, *normWeight, qNorm.getEpsAttr(),
+      UnitAttr(), b.getI64IntegerAttr(0));
   label(normed, "rms_norm q", layer);
   SmallVector<WeightBuilder::Run> queryRows, queryBiases;
   query.forEachRun([&](int64_t src, int64_t count, int64_t dst) {
@@ -139,8 +139,8 @@ FailureOr<Fuser::LatentInputs> Fuser::latentInputs(model::MlaOp op) {
   if (qLinear.getBias())
     return op.emitOpError("expected queries without a bias behind their norm");
   auto q = kernel::LinearOp::create(b, op.getLoc(), activation(query.width()),
-                                    normed, *qWeight, Value(), Value(),
-                                    kernel::Epilogue::None);
+                                    normed.getResult(), *qWeight, Value(),
+                                    Value(), kernel::Epilogue::None);
   label(q, "linear q", layer);
   inputs.q = q;
   return inputs;

@@ -13,6 +13,8 @@
 #ifndef RETORT_COMPILER_FUSE_PASSES_H
 #define RETORT_COMPILER_FUSE_PASSES_H
 
+#include "dialects/Encoding/Encoding.h"
+
 #include "mlir/Pass/Pass.h"
 
 namespace retort {

@@ -44,4 +44,29 @@ def FuseLaunchesPass : Pass<"fuse-launches", "::mlir::ModuleOp"> {
   let statistics = [Statistic<"numLaunches", "launches", "launch ops created">];
 }
 
+def EncodeActivationsPass : Pass<"encode-activations", "::mlir::ModuleOp"> {
+  let summary = "Quantize what integer weights are multiplied with";
+  let description = [{
+    Runs on launches. A result that int4 or int8 weights alone take gets
+    `#encoding.activation`: its launch quantizes it on the way, and the products
+    are sums of integers. A norm gives each of its consumers the form it wants.
+    Attention, experts, linear launches with the swiglu epilogue and head_linear
+    quantize only what is wanted in one form; other launches never do, so that
+    their consumers decode integer weights to f32.
+
+    Before:
+    ```
+    %y = kernel.rms_norm %x, %n eps 1.0e-6 : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
+    %l = kernel.linear %y, %w : (tensor<?x128xf32>, tensor<256x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x256xf32>
+    ```
+    After:
+    ```
+    %y = kernel.rms_norm %x, %n eps 1.0e-6 : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32, #encoding.activation<int8, 32>>
+    %l = kernel.linear %y, %w : (tensor<?x128xf32, #encoding.activation<int8, 32>>, tensor<256x128xf32, #encoding.packed<int4, 32>>) -> tensor<?x256xf32>
+    ```
+  }];
+  let dependentDialects = ["::retort::encoding::EncodingDialect", "::retort::kernel::KernelDialect"];
+  let statistics = [Statistic<"numEncoded", "encoded", "values that are quantized">];
+}
+
 #endif // RETORT_COMPILER_FUSE_PASSES

@@ -27,6 +27,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "compiler/lower/Emitters.h"
+#include "compiler/lower/RowSink.h"
 #include "compiler/lower/Tiling.h"
 #include "compiler/lower/VectorMath.h"
 
@@ -77,13 +78,14 @@ private:
 
   KernelBuilder &k;
   AttentionTiling tiling;
-  int64_t size, qStride, resultStride, numHeads;
+  int64_t size, qStride, numHeads;
   double scale;
   int64_t lanes, bytes;
   /// Rows of a register tile: as even a division of the rows as possible.
   int64_t tileRows;
 
-  Buffer q, keys, values, result, scratch;
+  Buffer q, keys, values, scratch;
+  RowSink result;
   Index kvHead, firstToken, tokens, rows, rowTiles, end;
 };
 
@@ -91,15 +93,14 @@ AttentionEmitter::AttentionEmitter(KernelBuilder &k, kernel::AttentionOp op)
     : k(k), tiling(op, k.tokenClass()),
       size(op.getKeys().getType().getHeadSize()),
       qStride(kernel::strideOf(op.getQ())),
-      resultStride(kernel::strideOf(op.getResult())),
       numHeads(static_cast<int64_t>(op.getNumHeads())),
       scale(op.getScale().convertToDouble()), lanes(k.lanes()),
       bytes(4 * k.lanes()),
       tileRows(ceilDiv(tiling.rows(),
                        ceilDiv(tiling.rows(), k.target().microTokens))),
       q(k.buffer(0)), keys(k.buffer(1)), values(k.buffer(2)),
-      result(k.buffer(3)), scratch(k.view(k.scratch(), k.index(0), k.f32())),
-      kvHead(k.tile() % tiling.tiles),
+      scratch(k.view(k.scratch(), k.index(0), k.f32())),
+      result(k, op.getResult(), k.buffer(3)), kvHead(k.tile() % tiling.tiles),
       firstToken(k.tile() / tiling.tiles * tiling.tokensPerTile),
       tokens(min(k.numTokens() - firstToken, tiling.tokensPerTile)),
       rows(tokens * tiling.group), rowTiles(ceilDiv(rows, tileRows)),
@@ -339,25 +340,20 @@ void AttentionEmitter::addValues(Index block, Index valid) {
 void AttentionEmitter::storeResults() {
   Value one = k.constant(k.f32(), 1.0);
   k.forLoop(k.index(0), tokens, 1, [&](Index t) {
-    Index token = (firstToken + t) * resultStride;
+    Index token = (firstToken + t) * result.stride();
     k.forLoop(k.index(0), k.index(tiling.group), 1, [&](Index g) {
       Index row = t * tiling.group + g;
       Value sum = k.reduceAdd(k.loadVector(scratch, row * 16 + tiling.sums));
       Value inverse = k.splat(k.div(one, sum));
       Index from = row * size + tiling.results;
       Index to = token + (kvHead * tiling.group + g) * size;
-      k.forLoop(k.index(0), k.index(size), lanes, [&](Index i) {
-        k.store(k.mul(k.loadVector(scratch, from + i), inverse), result, to + i,
-                bytes);
-      });
+      result.copy(scratch, from, size, to,
+                  [&](Value v) { return k.mul(v, inverse); });
     });
     int64_t width = numHeads * size;
-    if (width < resultStride)
-      k.ifThen(kvHead == 0, [&] {
-        k.forLoop(k.index(width), k.index(resultStride), lanes, [&](Index i) {
-          k.store(k.zero(k.vecF32()), result, token + i, bytes);
-        });
-      });
+    if (width < result.stride())
+      k.ifThen(kvHead == 0,
+               [&] { result.clear(token + width, result.stride() - width); });
   });
 }
 

@@ -29,8 +29,8 @@ using namespace kernel;
 LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
   auto launch = cast<HeadLinearOp>(op);
   HeadLinearTiling tiling(launch, k.tokenClass());
-  LinearEpilogue epilogue{.result = k.buffer(2),
-                          .resultStride = strideOf(launch.getResult())};
+  LinearEpilogue epilogue{.result =
+                              RowSink(k, launch.getResult(), k.buffer(2))};
   LinearKernel linear(k, launch.getWeight(), k.buffer(0),
                       strideOf(launch.getX()), k.buffer(1), tiling.linear);
   Index head = k.tile() / tiling.linear.tiles;
@@ -45,7 +45,8 @@ LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
                 .finish = [&](Index unit, Index row, Buffer sums, Index at,
                               int64_t stripStride) {
                   epilogue.emit(k, linear.tiling, unit,
-                                row * epilogue.resultStride + head * resultHead,
+                                row * epilogue.result.stride() +
+                                    head * resultHead,
                                 sums, at, stripStride);
                 }};
   emitLinearJob(linear, job);
@@ -109,11 +110,11 @@ private:
   KernelBuilder &k;
   LatentAttentionTiling tiling;
   int64_t lanes, bytes;
-  int64_t numHeads, rope, absorbedStride, qStride, qHead, qRope, resultStride,
-      resultHead;
+  int64_t numHeads, rope, absorbedStride, qStride, qHead, qRope, resultHead;
   double scale;
   bool interleaved;
-  Buffer absorbed, q, table, cache, result, scratch;
+  Buffer absorbed, q, table, cache, scratch;
+  RowSink result;
   Index token, firstHead, heads, end;
 };
 
@@ -122,12 +123,11 @@ LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
       numHeads(op.getNumHeads()), rope(strideOf(op.getTable())),
       absorbedStride(strideOf(op.getAbsorbed())), qStride(strideOf(op.getQ())),
       qHead(op.getQHead()), qRope(op.getQRope()),
-      resultStride(strideOf(op.getResult())), resultHead(op.getResultHead()),
-      scale(op.getScale().convertToDouble()), interleaved(op.getInterleaved()),
-      absorbed(k.buffer(0)), q(k.buffer(1)), table(k.buffer(2)),
-      cache(k.buffer(3)), result(k.buffer(4)),
+      resultHead(op.getResultHead()), scale(op.getScale().convertToDouble()),
+      interleaved(op.getInterleaved()), absorbed(k.buffer(0)), q(k.buffer(1)),
+      table(k.buffer(2)), cache(k.buffer(3)),
       scratch(k.view(k.scratch(), k.index(0), k.f32())),
-      token(k.tile() / tiling.tiles),
+      result(k, op.getResult(), k.buffer(4)), token(k.tile() / tiling.tiles),
       firstHead(k.tile() % tiling.tiles * kHeads),
       heads(min(k.index(numHeads) - firstHead, kHeads)),
       end(k.position() + token + 1) {}
@@ -278,14 +278,10 @@ void LatentAttention::storeResults() {
     Value sum = k.load(scratch, h + tiling.sums);
     Value inverse = k.splat(k.div(one, sum));
     Index from = h * tiling.rank + tiling.results;
-    Index to = token * resultStride + (firstHead + h) * resultHead;
-    k.forLoop(k.index(0), k.index(tiling.rank), lanes, [&](Index i) {
-      k.store(k.mul(k.loadVector(scratch, from + i), inverse), result, to + i,
-              bytes);
-    });
-    k.forLoop(k.index(tiling.rank), k.index(resultHead), lanes, [&](Index i) {
-      k.store(k.zero(k.vecF32()), result, to + i, bytes);
-    });
+    Index to = token * result.stride() + (firstHead + h) * resultHead;
+    result.copy(scratch, from, tiling.rank, to,
+                [&](Value v) { return k.mul(v, inverse); });
+    result.clear(to + tiling.rank, resultHead - tiling.rank);
   });
 }
 

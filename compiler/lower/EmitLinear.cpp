@@ -20,13 +20,27 @@ LinearKernel::LinearKernel(KernelBuilder &k, Value weightOperand, Buffer x,
                            const LinearTiling &tiling)
     : k(k), encoding(*encoding::getPackedEncoding(weightOperand.getType())),
       cols(cast<RankedTensorType>(weightOperand.getType()).getDimSize(1)),
-      tiling(tiling), xStride(xStride), x(x), weights(weights) {}
+      tiling(tiling), xStride(xStride), x(x), weights(weights) {
+  // Plain rows are a buffer of f32, quantized ones of bytes.
+  if (x.element().isInteger(8))
+    inputs = ActivationEncoding::forWeights(encoding);
+}
+
+LinearKernel::QuantizedRow LinearKernel::quantizedRow(Index element) const {
+  Index base = element / xStride * (inputs->rowBytes(xStride) / 4);
+  Index col = element % xStride;
+  Index group = base + col / kActivationGroup;
+  return {base + col / (4 / inputs->quantBytes()),
+          group + inputs->scalesOffset(xStride) / 4,
+          group + inputs->sumsOffset(xStride) / 4};
+}
 
 void LinearEpilogue::emit(KernelBuilder &k, const LinearTiling &tiling,
                           Index unit, Index resultRow, Buffer sums, Index at,
                           int64_t stripStride) const {
   Index row = unit * (tiling.unitStrips * kStripRows);
   Index out = resultRow + unit * kStripRows;
+  KernelBuilder::Values group;
   for (int64_t lane = 0; lane < kStripRows; lane += k.lanes()) {
     auto sum = [&](int64_t strip) {
       Value s = k.loadVector(sums, at + (strip * stripStride + lane));
@@ -39,8 +53,13 @@ void LinearEpilogue::emit(KernelBuilder &k, const LinearTiling &tiling,
       value = k.mul(emitSilu(k, value), sum(1));
     if (residual)
       value = k.add(value, k.loadVector(*residual, out + lane));
-    k.store(value, result, out + lane, 4 * k.lanes());
+    if (result.isPlain())
+      result.store(value, out + lane);
+    else
+      group.push_back(value);
   }
+  if (!result.isPlain())
+    result.store(group, out);
 }
 
 void emitLinearJob(LinearKernel &linear, const LinearJob &job) {
@@ -60,14 +79,16 @@ LogicalResult emitLinear(KernelBuilder &k, Operation *op) {
   unsigned next = 0;
   Buffer x = k.buffer(next++);
   Buffer weights = k.buffer(next++);
-  LinearEpilogue epilogue;
-  epilogue.swiglu = launch.getEpilogue() == Epilogue::Swiglu;
-  epilogue.resultStride = strideOf(launch.getResult());
+  std::optional<Buffer> bias, residual;
   if (launch.getBias())
-    epilogue.bias = k.buffer(next++);
+    bias = k.buffer(next++);
   if (launch.getResidual())
-    epilogue.residual = k.buffer(next++);
-  epilogue.result = k.buffer(next);
+    residual = k.buffer(next++);
+  LinearEpilogue epilogue{.swiglu = launch.getEpilogue() == Epilogue::Swiglu,
+                          .result =
+                              RowSink(k, launch.getResult(), k.buffer(next)),
+                          .bias = bias,
+                          .residual = residual};
 
   LinearKernel linear(k, launch.getWeight(), x, strideOf(launch.getX()),
                       weights, getLinearTiling(launch, k.tokenClass()));
@@ -79,7 +100,7 @@ LogicalResult emitLinear(KernelBuilder &k, Operation *op) {
                 .finish = [&](Index unit, Index row, Buffer sums, Index at,
                               int64_t stripStride) {
                   epilogue.emit(k, linear.tiling, unit,
-                                row * epilogue.resultStride, sums, at,
+                                row * epilogue.result.stride(), sums, at,
                                 stripStride);
                 }};
   emitLinearJob(linear, job);

@@ -227,6 +227,8 @@ void LinearMany::emit() {
 } // namespace
 
 void emitLinearMany(LinearKernel &linear, const LinearJob &job) {
+  if (linear.inputs)
+    return emitLinearIntMany(linear, job);
   LinearMany(linear, job).emit();
 }
 

@@ -244,6 +244,10 @@ void LinearOne::emit() {
 } // namespace
 
 void emitLinearOne(LinearKernel &linear, const LinearJob &job) {
+  if (linear.inputs && linear.k.tokenClass() == kernel::TokenClass::One)
+    return emitLinearIntOne(linear, job);
+  if (linear.inputs)
+    return emitLinearIntMany(linear, job);
   LinearOne(linear, job).emit();
 }
 

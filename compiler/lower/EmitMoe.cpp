@@ -271,7 +271,8 @@ LogicalResult emitMoeUp(KernelBuilder &k, Operation *op) {
   Buffer ids = k.buffer(2), lists = k.buffer(3);
   int64_t slots = tiling.slots, resultSlot = launch.getResultSlot();
   int64_t resultStride = strideOf(launch.getResult());
-  LinearEpilogue epilogue{.swiglu = true, .result = k.buffer(4)};
+  LinearEpilogue epilogue{
+      .swiglu = true, .result = RowSink(k, launch.getResult(), k.buffer(4))};
   LinearKernel linear(k, launch.getWeight(), k.buffer(0),
                       strideOf(launch.getX()), k.buffer(1), tiling.linear);
   int64_t expertBytes = tiling.linear.units * tiling.linear.unitStrips *

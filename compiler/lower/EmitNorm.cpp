@@ -7,6 +7,7 @@
 
 #include "compiler/lower/Emitters.h"
 #include "compiler/lower/NormKernel.h"
+#include "compiler/lower/RowSink.h"
 #include "compiler/lower/Tiling.h"
 
 using namespace mlir;
@@ -70,10 +71,18 @@ LogicalResult emitRmsNorm(KernelBuilder &k, Operation *op) {
   auto weight = cast<RankedTensorType>(norm.getWeight().getType());
   if (!weight.getElementType().isF32())
     return op->emitOpError("expected a weight of f32, found ") << weight;
+  // Without plain results, a row is normalized in scratch.
+  bool isPlain = kernel::isPlainActivation(norm.getResult().getType());
+  SmallVector<RowSink> quantized;
+  for (OpResult result : norm->getResults())
+    if (!kernel::isPlainActivation(result.getType()))
+      quantized.emplace_back(k, result, k.buffer(2 + result.getResultNumber()));
   NormKernel emitter{.k = k,
                      .x = k.buffer(0),
                      .weight = k.buffer(1),
-                     .result = k.buffer(2),
+                     .result = isPlain
+                                   ? k.buffer(2)
+                                   : k.view(k.scratch(), k.index(0), k.f32()),
                      .width = weight.getDimSize(0),
                      .stride = kernel::strideOf(norm.getResult()),
                      .eps = norm.getEps().convertToDouble()};
@@ -83,8 +92,12 @@ LogicalResult emitRmsNorm(KernelBuilder &k, Operation *op) {
   Index end = min(first + tokensPerTile, k.numTokens());
   k.forLoop(first, end, 1, [&](Index t) {
     Index row = norm.getFromFirstRow() ? t + k.firstRow() : t;
+    Index to = isPlain ? t * emitter.stride : k.index(0);
     emitter.normalize(row * xStride + static_cast<int64_t>(norm.getOffset()),
-                      t * emitter.stride);
+                      to);
+    for (const RowSink &sink : quantized)
+      sink.copy(emitter.result, to, emitter.stride, t * emitter.stride,
+                [](Value v) { return v; });
   });
   return success();
 }

@@ -232,6 +232,12 @@ Value KernelBuilder::zeroExtend(Value x, Type element) {
 Value KernelBuilder::signExtend(Value x, Type element) {
   return arith::ExtSIOp::create(b, loc, withElement(x.getType(), element), x);
 }
+Value KernelBuilder::narrow(Value x, Type element) {
+  return arith::TruncIOp::create(b, loc, withElement(x.getType(), element), x);
+}
+Value KernelBuilder::maxInt(Value x, Value y) {
+  return arith::MaxSIOp::create(b, loc, x, y);
+}
 Value KernelBuilder::bitcast(Value x, Type type) {
   if (isa<VectorType>(type))
     return vector::BitCastOp::create(b, loc, type, x);
@@ -249,6 +255,9 @@ Value KernelBuilder::slice(Value vector, int64_t first, int64_t n) {
       b, loc, vector, ArrayRef<int64_t>{first}, ArrayRef<int64_t>{n},
       ArrayRef<int64_t>{1});
 }
+Value KernelBuilder::shuffle(Value vector, ArrayRef<int64_t> lanes) {
+  return vector::ShuffleOp::create(b, loc, vector, vector, lanes);
+}
 template <typename Combine>
 static Value halve(KernelBuilder &k, Value v, Combine combine) {
   for (int64_t n = cast<VectorType>(v.getType()).getDimSize(0) / 2; n >= 1;
@@ -261,6 +270,9 @@ Value KernelBuilder::reduceAdd(Value vector) {
 }
 Value KernelBuilder::reduceMax(Value vector) {
   return halve(*this, vector, [&](Value x, Value y) { return max(x, y); });
+}
+Value KernelBuilder::reduceMaxInt(Value vector) {
+  return halve(*this, vector, [&](Value x, Value y) { return maxInt(x, y); });
 }
 Value KernelBuilder::toI64(Index x) {
   return arith::IndexCastOp::create(b, loc, i64(), x.value());

@@ -166,15 +166,20 @@ public:
   mlir::Value truncate(mlir::Value a, mlir::Type element); ///< float narrowing
   mlir::Value zeroExtend(mlir::Value a, mlir::Type element);
   mlir::Value signExtend(mlir::Value a, mlir::Type element);
+  mlir::Value narrow(mlir::Value a, mlir::Type element); ///< low bits
+  mlir::Value maxInt(mlir::Value a, mlir::Value b);      ///< signed
   mlir::Value bitcast(mlir::Value a, mlir::Type type);
   mlir::Value splat(mlir::Value scalar, int64_t n = 0);
   /// Lane 0, 1, ...: a static position.
   mlir::Value extract(mlir::Value vector, int64_t lane);
   /// `n` lanes from `first` on.
   mlir::Value slice(mlir::Value vector, int64_t first, int64_t n);
+  /// The lanes of those numbers.
+  mlir::Value shuffle(mlir::Value vector, llvm::ArrayRef<int64_t> lanes);
   /// Sum, or maximum, of a vector's lanes by halving, in a fixed order.
   mlir::Value reduceAdd(mlir::Value vector);
   mlir::Value reduceMax(mlir::Value vector);
+  mlir::Value reduceMaxInt(mlir::Value vector); ///< signed
   mlir::Value toI64(Index a);
   Index toIndex(mlir::Value integer); ///< sign-extends
 

@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// The two algorithms of a linear launch, for one token and for many, and what
-/// they share.
+/// The algorithms of a linear launch, for one token and for many, in floats and
+/// in integers, and what they share.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +15,7 @@
 #define RETORT_COMPILER_LOWER_LINEARKERNEL_H
 
 #include "compiler/lower/Decode.h"
+#include "compiler/lower/RowSink.h"
 #include "compiler/lower/Tiling.h"
 
 #include <functional>
@@ -35,8 +36,24 @@ struct LinearKernel {
   /// Registers that hold a strip's rows.
   int64_t vectors() const { return kStripRows / k.lanes(); }
 
+  /// Groups of quantized inputs that the padded columns make.
+  int64_t groups() const { return paddedCols() / kActivationGroup; }
+  /// Of one block of integer weights.
+  int64_t groupsPerBlock() const {
+    return encoding.blockCols() / kActivationGroup;
+  }
+
+  /// Where the parts of a quantized row are that begins at an element of x, in
+  /// 32-bit words of x.
+  struct QuantizedRow {
+    Index quants, scales, sums;
+  };
+  QuantizedRow quantizedRow(Index element) const;
+
   KernelBuilder &k;
   PackedEncoding encoding;
+  /// Of x; none if it is plain.
+  std::optional<ActivationEncoding> inputs;
   int64_t cols;
   LinearTiling tiling;
   int64_t xStride;
@@ -71,11 +88,20 @@ void emitLinearMany(LinearKernel &linear, const LinearJob &job);
 /// The one for the entry's class.
 void emitLinearJob(LinearKernel &linear, const LinearJob &job);
 
+/// The same for quantized inputs, which the above pass on: one token, and few
+/// or many. A token's result is the same in both, bit for bit:
+/// ```
+/// sum = fma(weight scale * input scale, float(products - zero point * sum of
+///           the input's quants), sum)
+/// ```
+/// group by group in the order of columns, all in brackets being exact.
+void emitLinearIntOne(LinearKernel &linear, const LinearJob &job);
+void emitLinearIntMany(LinearKernel &linear, const LinearJob &job);
+
 /// What becomes of a linear launch's sums.
 struct LinearEpilogue {
   bool swiglu = false;
-  Buffer result;
-  int64_t resultStride = 0;
+  RowSink result;
   std::optional<Buffer> bias = std::nullopt, residual = std::nullopt;
 
   /// Bias, residual or swiglu, and the store to columns of `unit` in the row

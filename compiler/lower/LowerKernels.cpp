@@ -43,6 +43,9 @@ MemRefType bufferType(Type type) {
     return MemRefType::get(
         {encoding->matrixBytes(tensor.getDimSize(0), tensor.getDimSize(1))},
         IntegerType::get(type.getContext(), 8));
+  if (encoding::getActivationEncoding(type))
+    return MemRefType::get({kNominalElements},
+                           IntegerType::get(type.getContext(), 8));
   return MemRefType::get(
       {tensor.hasStaticShape() ? tensor.getNumElements() : kNominalElements},
       tensor.getElementType());

@@ -17,7 +17,8 @@ def LowerKernelsPass : Pass<"lower-kernels", "::mlir::ModuleOp"> {
     operands, its results that are not caches (those are written where they are
     read), the scratch, then the scalars of `runtime/abi/Kernel.h` and the tile.
     Encoded weights and scratch are bytes of their real size; other buffers have
-    a nominal size, so that they lower to bare pointers.
+    a nominal size, so that they lower to bare pointers, quantized activations as
+    bytes.
     ```
     kernel.entry @embed tokens(one) {
     ^bb0(%t: tensor<?xi32>, %w: tensor<64x100xf32, #encoding.packed<bf16>>):

@@ -44,8 +44,14 @@ int64_t rowsOf(Value weight) {
   return cast<RankedTensorType>(weight.getType()).getDimSize(0);
 }
 
-int64_t linearScratchBytes(const LinearTiling &linear, Value weight,
+int64_t linearScratchBytes(const LinearTiling &linear, Value x, Value weight,
                            TokenClass tokens, bool gathers) {
+  if (auto inputs = encoding::getActivationEncoding(x.getType()))
+    return 4 * (tokens == TokenClass::One
+                    ? linear.stripsPerTile() * kStripRows
+                    : LinearIntManyScratch(linear, *inputs,
+                                           linearTokenBlock(tokens))
+                          .end);
   auto type = cast<RankedTensorType>(weight.getType());
   int64_t elements =
       tokens == TokenClass::Many
@@ -60,30 +66,33 @@ int64_t linearScratchBytes(const LinearTiling &linear, Value weight,
 Tiling linearTiling(LinearOp op, TokenClass tokens) {
   LinearTiling linear = getLinearTiling(op, tokens);
   return {.tiles = linear.tiles,
-          .scratchBytes = linearScratchBytes(linear, op.getWeight(), tokens,
-                                             /*gathers=*/false)};
+          .scratchBytes = linearScratchBytes(linear, op.getX(), op.getWeight(),
+                                             tokens, /*gathers=*/false)};
 }
 
 Tiling headLinearTiling(HeadLinearOp op, TokenClass tokens) {
   HeadLinearTiling tiling(op, tokens);
   return {.tiles = tiling.heads * tiling.linear.tiles,
-          .scratchBytes = linearScratchBytes(tiling.linear, op.getWeight(),
-                                             tokens, /*gathers=*/false)};
+          .scratchBytes =
+              linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
+                                 tokens, /*gathers=*/false)};
 }
 
 Tiling moeUpTiling(MoeUpOp op, TokenClass tokens) {
   MoeUpTiling tiling(op, tokens);
   bool one = tokens == TokenClass::One;
   return {.tiles = (one ? tiling.slots : tiling.experts) * tiling.linear.tiles,
-          .scratchBytes = linearScratchBytes(tiling.linear, op.getWeight(),
-                                             tokens, /*gathers=*/true)};
+          .scratchBytes =
+              linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
+                                 tokens, /*gathers=*/true)};
 }
 
 Tiling moeDownTiling(MoeDownOp op, TokenClass tokens) {
   MoeDownTiling tiling(op, tokens);
   return {.tiles = tiling.linear.tiles,
-          .scratchBytes = linearScratchBytes(tiling.linear, op.getWeight(),
-                                             tokens, /*gathers=*/true)};
+          .scratchBytes =
+              linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
+                                 tokens, /*gathers=*/true)};
 }
 
 } // namespace
@@ -138,7 +147,13 @@ Tiling getTiling(Operation *launch, TokenClass tokens) {
   return TypeSwitch<Operation *, Tiling>(launch)
       .Case([&](LinearOp op) { return linearTiling(op, tokens); })
       .Case([&](EmbedOp) { return Tiling{.tokensPerTile = 1}; })
-      .Case([&](RmsNormOp) { return Tiling{.tokensPerTile = 8}; })
+      .Case([&](RmsNormOp op) {
+        // A row on its way to its quants.
+        bool isPlain = isPlainActivation(op.getResult().getType());
+        return Tiling{.tokensPerTile = 8,
+                      .scratchBytes =
+                          isPlain ? 0 : strideOf(op.getResult()) * 4};
+      })
       .Case([&](RopeTableOp) { return Tiling{.tokensPerTile = 16}; })
       // The tokens of a cache block, so that two tiles seldom write one line.
       .Case([&](RopeCacheOp) { return Tiling{.tokensPerTile = kCacheBlock}; })

@@ -99,6 +99,36 @@ struct LinearManyScratch {
   }
 };
 
+/// Tokens of those whose sums are kept at a time.
+inline int64_t linearTokenBlock(kernel::TokenClass tokens) {
+  return tokens == kernel::TokenClass::Few ? kFewTokens : kLinearTokenBlock;
+}
+
+/// Scratch of an integer linear launch of few or many tokens, of which
+/// `tokens` are taken at a time, in 32-bit elements: a
+/// group of a strip's weights [step][32 rows], its scales and zero points, sums
+/// [strip][token][32 rows], then of a column block of inputs the quants
+/// [group][token][words], scales and sums of quants [group][token].
+struct LinearIntManyScratch {
+  int64_t panel = 0, rowScales, zeroPoints, sums, quants, scales, quantSums,
+          end;
+  LinearIntManyScratch(const LinearTiling &tiling,
+                       const ActivationEncoding &inputs, int64_t tokens) {
+    constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+    rowScales = words(inputs) * kStripRows;
+    zeroPoints = rowScales + kStripRows;
+    sums = zeroPoints + kStripRows;
+    quants = sums + tiling.stripsPerTile() * tokens * kStripRows;
+    scales = quants + kGroups * tokens * words(inputs);
+    quantSums = scales + kGroups * tokens;
+    end = quantSums + kGroups * tokens;
+  }
+  /// 32-bit words of a group's quants, which meet as many steps of weights.
+  static int64_t words(const ActivationEncoding &inputs) {
+    return kActivationGroup * inputs.quantBytes() / 4;
+  }
+};
+
 /// Positions that an attention tile takes at a time, a multiple of what the
 /// cache's blocks hold; the cache is readable up to a multiple of it
 /// (kPositionPadding). Rows, each a query head of a token, that share its

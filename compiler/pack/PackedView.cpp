@@ -122,4 +122,32 @@ bool PackedView::read(std::string_view tensor, int64_t firstRow,
   return true;
 }
 
+void PackedView::roundInputs(std::string_view tensor,
+                             std::span<float> row) const {
+  auto it = byTensor.find(tensor);
+  if (it == byTensor.end())
+    return;
+  // Runs of rows have the same columns, but for those of another spec.
+  const WeightSpec *done = nullptr;
+  for (const Run &run : it->second) {
+    const WeightSpec &spec = *run.spec;
+    if (run.cols || !spec.inputs || done == &spec)
+      continue;
+    done = &spec;
+    // Groups are those of the packed columns, which may have gaps.
+    std::vector<float> packed(
+        static_cast<size_t>(roundUp<int64_t>(spec.cols, kActivationGroup)));
+    auto source = [&](const ColRun &cols) {
+      return row.subspan(static_cast<size_t>(cols.srcCol + run.run->colShift),
+                         static_cast<size_t>(cols.cols));
+    };
+    for (const ColRun &cols : spec.colRuns)
+      std::ranges::copy(source(cols), packed.begin() + cols.dstCol);
+    roundActivation(*spec.inputs, packed);
+    for (const ColRun &cols : spec.colRuns)
+      std::copy_n(packed.begin() + cols.dstCol, cols.cols,
+                  source(cols).begin());
+  }
+}
+
 } // namespace retort

@@ -42,6 +42,11 @@ public:
   bool read(std::string_view tensor, int64_t firstRow, int64_t numRows,
             int64_t cols, std::span<float> out, bool last = false) const;
 
+  /// Rounds a row of inputs of a matrix, in the order of the tensor's columns,
+  /// as the launches round it that multiply packed matrices with them. Leaves
+  /// what those take as it is.
+  void roundInputs(std::string_view tensor, std::span<float> row) const;
+
 private:
   /// What a spec holds of a tensor: consecutive rows, or if the run is
   /// transposed the rows of a column run.

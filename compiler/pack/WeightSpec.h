@@ -14,7 +14,7 @@
 #ifndef RETORT_COMPILER_PACK_WEIGHTSPEC_H
 #define RETORT_COMPILER_PACK_WEIGHTSPEC_H
 
-#include "compiler/encoding/PackedEncoding.h"
+#include "compiler/encoding/ActivationEncoding.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -94,6 +94,9 @@ struct WeightSpec {
   std::vector<RowRun> rowRuns;
   std::vector<ColRun> colRuns; ///< for matrices; the same for all row runs
   std::vector<std::byte> literal;
+  /// How the rows that a matrix is multiplied with are quantized; plain if
+  /// none. Not stored: it tells the reference how the kernels round.
+  std::optional<ActivationEncoding> inputs = std::nullopt;
 
   /// Bytes in the weights section, without padding to the next tensor.
   int64_t bytes() const {

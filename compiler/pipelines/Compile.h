@@ -67,7 +67,10 @@ struct CompileOptions {
 /// relative RMS over a few tokens.
 struct VerifyReport {
   std::vector<double> layers; ///< hidden states after each layer
-  double logits = 0;          ///< compiled against reference, packed weights
+  /// Compiled against reference, packed weights, inputs rounded as the code
+  /// rounds them.
+  double logits = 0;
+  double plain = 0;    ///< the same with inputs in f32
   double encoding = 0; ///< reference with packed against source weights, logits
   bool sameGreedy = false; ///< the same most likely next token at every step
   /// With experts: every token was given the same ones in every layer.

@@ -50,6 +50,7 @@ void populateQuantizePipeline(OpPassManager &pm,
 
 void populateFusePipeline(OpPassManager &pm, const PipelineOptions &) {
   pm.addPass(createFuseLaunchesPass());
+  pm.addPass(createEncodeActivationsPass());
 }
 
 void populatePlanPipeline(OpPassManager &pm, const PipelineOptions &options) {

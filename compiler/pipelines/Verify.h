@@ -39,9 +39,12 @@ struct Examination {
 inline constexpr int kSelfTestTokens = 4;
 /// Tokens of `--verify`.
 inline constexpr int kVerifyTokens = 16;
-/// Relative RMS beyond which `--verify` fails: compiled code and the reference
-/// use the same weights and differ in rounding alone.
+/// Relative RMS beyond which `--verify` and the self test fail: compiled code
+/// and the reference use the same weights and differ in rounding alone. Where
+/// inputs are quantized to int8, a difference in the last digits may send a
+/// quant to its neighbour, which the following layers' quants then amplify.
 inline constexpr double kVerifyTolerance = 1e-3;
+inline constexpr double kVerifyToleranceInt8 = 3e-2;
 
 /// Runs the reference interpreter with the artifact's own packed weights, and
 /// with `verify` the artifact's code. Errors: Internal if the two disagree,

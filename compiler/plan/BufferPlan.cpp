@@ -25,6 +25,8 @@ BufferSize sizeOf(Value v) {
   if (auto lists = dyn_cast<kernel::ExpertListsType>(v.getType()))
     return {lists.getSlots() * 4, lists.entriesOffset() * 4};
   auto type = cast<RankedTensorType>(v.getType());
+  if (auto encoding = encoding::getActivationEncoding(type))
+    return {encoding->rowBytes(type.getDimSize(1)), 0, encoding->kind};
   int64_t elements = type.getRank() == 2 ? type.getDimSize(1) : 1;
   return {elements * type.getElementTypeBitWidth() / 8, 0};
 }

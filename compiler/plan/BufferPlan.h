@@ -13,6 +13,8 @@
 #ifndef RETORT_COMPILER_PLAN_BUFFERPLAN_H
 #define RETORT_COMPILER_PLAN_BUFFERPLAN_H
 
+#include "compiler/encoding/ActivationEncoding.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/SmallVector.h"
@@ -22,6 +24,9 @@ namespace retort {
 /// What a value takes: bytes for each token, and bytes whatever their number.
 struct BufferSize {
   int64_t perToken = 0, fixed = 0;
+  /// Quantized rows share no buffer with other values: where a launch leaves
+  /// elements untouched, what was there before must be scales and quants.
+  std::optional<ActivationKind> quants = std::nullopt;
   bool operator==(const BufferSize &) const = default;
 };
 

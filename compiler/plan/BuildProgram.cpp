@@ -30,6 +30,7 @@ private:
   uint32_t weightIndex(kernel::WeightOp op);
   uint32_t kernelIndex(kernel::EntryOp op);
   std::unique_ptr<abi::LaunchT> launch(program::LaunchOp op);
+  void noteInputs(program::LaunchOp op);
   FailureOr<uint32_t> findBuffer(StringRef name);
 
   ModuleOp module;
@@ -125,6 +126,7 @@ std::unique_ptr<abi::LaunchT> ProgramBuilder::launch(program::LaunchOp op) {
       out->args.emplace_back(abi::ArgKind::Weight,
                              weightIndex(cast<kernel::WeightOp>(target)));
   }
+  noteInputs(op);
   built.program.kernels[out->kernel]->num_args = out->args.size();
   out->tiles = op.getTiles();
   out->tokens_per_tile = op.getTokensPerTile();
@@ -136,6 +138,22 @@ std::unique_ptr<abi::LaunchT> ProgramBuilder::launch(program::LaunchOp op) {
   out->flops_per_token = op.getFlopsPerToken();
   out->flops_per_pair = op.getFlopsPerPair();
   return out;
+}
+
+/// Remembers with a matrix that it is multiplied with quantized rows.
+void ProgramBuilder::noteInputs(program::LaunchOp op) {
+  auto entry = symbols.lookup<kernel::EntryOp>(op.getKernel());
+  auto inputs = encoding::getActivationEncoding(
+      entry.getLaunch()->getOperand(0).getType());
+  if (!inputs)
+    return;
+  for (auto [name, operand] :
+       llvm::zip(op.getArgs().getAsRange<FlatSymbolRefAttr>(),
+                 entry.getLaunch()->getOperands())) {
+    auto weight = dyn_cast<kernel::WeightOp>(symbols.lookup(name.getValue()));
+    if (weight && encoding::getPackedEncoding(operand.getType()))
+      built.weights[weightIndex(weight)].inputs = inputs;
+  }
 }
 
 FailureOr<uint32_t> ProgramBuilder::findBuffer(StringRef name) {

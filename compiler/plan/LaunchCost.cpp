@@ -18,12 +18,14 @@ namespace retort {
 LaunchCost launchCost(Operation *launch, kernel::TokenClass tokens,
                       int64_t tokensPerTile) {
   LaunchCost cost;
-  for (Value v : launch->getOperands())
-    if (kernel::isActivation(v.getType()))
+  auto activation = [&](Value v) {
+    if (auto encoding = encoding::getActivationEncoding(v.getType()))
+      cost.bytesPerToken += encoding->rowBytes(kernel::strideOf(v));
+    else if (kernel::isActivation(v.getType()))
       cost.bytesPerToken += kernel::strideOf(v) * 4;
-  for (Value v : launch->getResults())
-    if (kernel::isActivation(v.getType()))
-      cost.bytesPerToken += kernel::strideOf(v) * 4;
+  };
+  llvm::for_each(launch->getOperands(), activation);
+  llvm::for_each(launch->getResults(), activation);
 
   auto shape = [](Value w) {
     return cast<RankedTensorType>(w.getType()).getShape();

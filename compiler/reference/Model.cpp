@@ -101,7 +101,14 @@ Result<Matrix> Model::linear(const Matrix &x, const std::string &weightName,
   if (!biasName.empty() && checkpoint.find(biasName)) {
     RETORT_ASSIGN_OR_RETURN(bias, readVector(biasName));
   }
-  Panels panels(x.values, x.rows, x.cols);
+  Matrix rounded;
+  if (options.inputs && use == WeightUse::Projection) {
+    rounded = x;
+    for (int64_t t = 0; t < x.rows; ++t)
+      options.inputs(*weight, {rounded.row(t), static_cast<size_t>(x.cols)});
+  }
+  Panels panels(rounded.values.empty() ? x.values : rounded.values, x.rows,
+                x.cols);
   Matrix out(x.rows, weight->shape[0]);
   auto multiply = [&](int64_t first, int64_t count) -> Status {
     std::vector<double> scratch;

@@ -40,10 +40,17 @@ using WeightSource = std::function<Status(
     const checkpoint::TensorView &tensor, WeightUse use, int64_t firstRow,
     int64_t numRows, std::span<float> out)>;
 
+/// Rounds a row of inputs of the linear layer whose weight that is.
+using InputRounding = std::function<void(const checkpoint::TensorView &weight,
+                                         std::span<float> row)>;
+
 struct ReferenceOptions {
   int threads = 0; ///< 0 means as many as the machine has
   /// Instead of the checkpoint's own values, e.g. packed ones decoded.
   WeightSource weights;
+  /// Linear layers but the router's get their inputs rounded so, as compiled
+  /// kernels quantize them; not rounded if empty.
+  InputRounding inputs;
   /// Keep the hidden states of every layer.
   bool keepHiddenStates = false;
   /// Keep which experts each token was given.

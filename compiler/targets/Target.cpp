@@ -35,7 +35,9 @@ const Target kTargets[] = {
      .registers = 16,
      .microVectors = 2,
      .microTokens = 6,
-     .fmaChains = 4},
+     .fmaChains = 4,
+     .dot = DotStep::X86Pairs,
+     .dotTokens = 2},
     {.name = "x86-64-v4",
      .triple = "x86_64-unknown-linux-gnu",
      .cpu = "x86-64-v4",
@@ -45,7 +47,9 @@ const Target kTargets[] = {
      .registers = 32,
      .microVectors = 2,
      .microTokens = 12,
-     .fmaChains = 8},
+     .fmaChains = 8,
+     .dot = DotStep::X86Vnni,
+     .dotTokens = 4},
     {.name = "aarch64",
      .triple = "aarch64-unknown-linux-gnu",
      .cpu = "generic",
@@ -55,7 +59,9 @@ const Target kTargets[] = {
      .registers = 32,
      .microVectors = 4,
      .microTokens = 6,
-     .fmaChains = 8},
+     .fmaChains = 8,
+     .dot = DotStep::AArch64Sdot,
+     .dotTokens = 2},
 };
 
 } // namespace

@@ -21,6 +21,14 @@
 
 namespace retort {
 
+/// How a target multiplies bytes by bytes and sums them in 32-bit lanes.
+enum class DotStep : uint8_t {
+  Generic,     ///< shifts, 32-bit multiplications and additions
+  X86Pairs,    ///< vpmaddubsw, summed in 16 bits, and vpmaddwd
+  X86Vnni,     ///< vpdpbusd, and vpdpwssd for 16 bits
+  AArch64Sdot, ///< sdot
+};
+
 struct Target {
   llvm::StringRef name;     ///< as `--target` and the artifact spell it
   llvm::StringRef triple;   ///< LLVM target triple
@@ -37,6 +45,10 @@ struct Target {
   /// Independent chains of FMAs in a matrix-vector product that decodes its
   /// weights in registers: enough to hide an FMA's latency, but no spills.
   int64_t fmaChains;
+  DotStep dot;
+  /// Tokens of the register tile of an integer matrix product, a divisor of
+  /// 8: a strip's rows by these fit the registers.
+  int64_t dotTokens;
 };
 
 /// All targets, in the order of preference on one architecture (best last).

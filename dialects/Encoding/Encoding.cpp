@@ -69,12 +69,45 @@ void PackedAttr::print(AsmPrinter &printer) const {
   printer << '>';
 }
 
+Attribute ActivationAttr::parse(AsmParser &parser, Type) {
+  SMLoc loc = parser.getCurrentLocation();
+  StringRef kind;
+  int64_t group = 0;
+  if (parser.parseLess() || parser.parseKeyword(&kind) || parser.parseComma() ||
+      parser.parseInteger(group) || parser.parseGreater())
+    return {};
+  if ((kind != "int8" && kind != "int16") || group != kActivationGroup) {
+    parser.emitError(loc, "expected int8 or int16 in groups of ")
+        << kActivationGroup << ", found " << kind << " in groups of " << group;
+    return {};
+  }
+  return ActivationAttr::get(parser.getContext(),
+                             ActivationEncoding{kind == "int8"
+                                                    ? ActivationKind::Int8
+                                                    : ActivationKind::Int16});
+}
+
+void ActivationAttr::print(AsmPrinter &printer) const {
+  printer << '<'
+          << (getEncoding().kind == ActivationKind::Int8 ? "int8" : "int16")
+          << ", " << kActivationGroup << '>';
+}
+
 std::optional<PackedEncoding> getPackedEncoding(Type type) {
   auto tensor = dyn_cast<RankedTensorType>(type);
   if (!tensor)
     return std::nullopt;
   if (auto packed = dyn_cast_or_null<PackedAttr>(tensor.getEncoding()))
     return packed.getEncoding();
+  return std::nullopt;
+}
+
+std::optional<ActivationEncoding> getActivationEncoding(Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  if (!tensor)
+    return std::nullopt;
+  if (auto rows = dyn_cast_or_null<ActivationAttr>(tensor.getEncoding()))
+    return rows.getEncoding();
   return std::nullopt;
 }
 

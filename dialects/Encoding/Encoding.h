@@ -6,14 +6,15 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// The encoding dialect: `#encoding.packed`, the attribute that tells how the
-/// bytes of a weight are stored.
+/// The encoding dialect: `#encoding.packed` and `#encoding.activation`, the
+/// attributes that tell how the bytes of a weight or an activation are stored.
 ///
 //===----------------------------------------------------------------------===//
 
 #ifndef RETORT_DIALECTS_ENCODING_ENCODING_H
 #define RETORT_DIALECTS_ENCODING_ENCODING_H
 
+#include "compiler/encoding/ActivationEncoding.h"
 #include "compiler/encoding/PackedEncoding.h"
 
 #include "mlir/IR/BuiltinTypes.h"
@@ -26,6 +27,9 @@ inline llvm::hash_code hash_value(const PackedEncoding &e) {
   return llvm::hash_combine(static_cast<int>(e.kind), e.groupSize,
                             e.zeroPoints);
 }
+inline llvm::hash_code hash_value(const ActivationEncoding &e) {
+  return llvm::hash_value(static_cast<int>(e.kind));
+}
 } // namespace retort
 
 #include "dialects/Encoding/EncodingDialect.h.inc"
@@ -36,6 +40,8 @@ namespace retort::encoding {
 /// The packed encoding that a weight's tensor type carries; nullopt for a type
 /// without one.
 std::optional<PackedEncoding> getPackedEncoding(mlir::Type type);
+/// The encoding of a quantized activation's type; nullopt for another type.
+std::optional<ActivationEncoding> getActivationEncoding(mlir::Type type);
 } // namespace retort::encoding
 
 #endif // RETORT_DIALECTS_ENCODING_ENCODING_H

@@ -14,7 +14,7 @@ include "mlir/IR/DialectBase.td"
 def Encoding_Dialect : Dialect {
   let name = "encoding";
   let cppNamespace = "::retort::encoding";
-  let summary = "How the bytes of a weight are stored";
+  let summary = "How the bytes of a weight or an activation are stored";
   let description = [{
     Attributes only. A weight keeps its logical type, e.g.
     `tensor<2048x1536xf32, #encoding.packed<int4, 32>>`: 2048 outputs by 1536
@@ -39,6 +39,21 @@ def Encoding_PackedAttr : AttrDef<Encoding_Dialect, "Packed"> {
     has a zero point of its own instead of 8.
   }];
   let parameters = (ins "::retort::PackedEncoding":$encoding);
+  let hasCustomAssemblyFormat = 1;
+}
+
+def Encoding_ActivationAttr : AttrDef<Encoding_Dialect, "Activation"> {
+  let mnemonic = "activation";
+  let summary = "Rows of an activation, quantized in groups of 32";
+  let description = [{
+    ```
+    #encoding.activation<int8, 32>
+    #encoding.activation<int16, 32>
+    ```
+    The first is what int4 weights are multiplied with, the second what int8
+    weights are. `compiler/encoding/ActivationEncoding.h` defines the bytes.
+  }];
+  let parameters = (ins "::retort::ActivationEncoding":$encoding);
   let hasCustomAssemblyFormat = 1;
 }
 

@@ -36,7 +36,12 @@ void KernelDialect::initialize() {
 bool isActivation(Type type) {
   auto t = dyn_cast<RankedTensorType>(type);
   return t && t.getRank() == 2 && t.isDynamicDim(0) && !t.isDynamicDim(1) &&
-         t.getElementType().isF32() && !t.getEncoding();
+         t.getElementType().isF32() &&
+         (!t.getEncoding() || encoding::getActivationEncoding(type));
+}
+
+bool isPlainActivation(Type type) {
+  return isActivation(type) && !encoding::getActivationEncoding(type);
 }
 
 bool isTokens(Type type) {
@@ -69,8 +74,34 @@ int64_t dim(Value v, unsigned i) {
   return cast<RankedTensorType>(v.getType()).getDimSize(i);
 }
 
+/// Quantized rows of the kind that the weight is multiplied with.
+LogicalResult verifyInputEncoding(Operation *op, Value x, Value weight) {
+  auto found = encoding::getActivationEncoding(x.getType());
+  auto expected = ActivationEncoding::forWeights(
+      *encoding::getPackedEncoding(weight.getType()));
+  if (!found || found == expected)
+    return success();
+  auto diag = op->emitOpError("expected inputs that are plain");
+  if (expected)
+    diag << " or " << expected->str();
+  return diag << " for weights " << weight.getType() << ", found "
+              << found->str();
+}
+
+/// Groups of a quantized activation lie in whole units of 128 elements.
+LogicalResult verifyResultStride(Operation *op, Value result) {
+  if (!encoding::getActivationEncoding(result.getType()) ||
+      strideOf(result) % kStrideMultiple == 0)
+    return success();
+  return op->emitOpError("expected a quantized result's stride to be a "
+                         "multiple of ")
+         << kStrideMultiple << ", found " << strideOf(result);
+}
+
 /// Every column that a packed matrix holds must have an activation to meet.
 LogicalResult verifyInput(Operation *op, Value x, Value weight) {
+  if (failed(verifyInputEncoding(op, x, weight)))
+    return failure();
   auto encoding = *encoding::getPackedEncoding(weight.getType());
   int64_t padded = roundUp(dim(weight, 1), encoding.blockCols());
   if (strideOf(x) < padded)
@@ -177,6 +208,22 @@ LogicalResult RmsNormOp::verify() {
   if (strideOf(getResult()) < width)
     return emitOpError("expected a result stride of at least ")
            << width << ", found " << strideOf(getResult());
+  if (failed(verifyResultStride(*this, getResult())))
+    return failure();
+  if (!getQuantized().empty() && !isPlainActivation(getResult().getType()))
+    return emitOpError("expected the first of several results to be plain, "
+                       "found ")
+           << getResult().getType();
+  llvm::SmallPtrSet<Type, 4> seen = {getResult().getType()};
+  for (Value result : getQuantized()) {
+    if (strideOf(result) != strideOf(getResult()) ||
+        !seen.insert(result.getType()).second)
+      return emitOpError("expected results of one stride, each in another "
+                         "form, found ")
+             << result.getType();
+    if (failed(verifyResultStride(*this, result)))
+      return failure();
+  }
   return success();
 }
 
@@ -195,6 +242,12 @@ LogicalResult LinearOp::verify() {
   if (getBias() && dim(getBias(), 0) != rows)
     return emitOpError("expected a bias of ")
            << rows << " elements, found " << dim(getBias(), 0);
+  if (!swiglu && !isPlainActivation(getResult().getType()))
+    return emitOpError("expected a plain result without the swiglu epilogue, "
+                       "found ")
+           << getResult().getType();
+  if (failed(verifyResultStride(*this, getResult())))
+    return failure();
   if (getResidual() && swiglu)
     return emitOpError("expected no residual beside the swiglu epilogue");
   if (getResidual() && getResidual().getType() != getResult().getType())
@@ -204,7 +257,8 @@ LogicalResult LinearOp::verify() {
 
 LogicalResult RopeTableOp::verify() {
   auto type = cast<RankedTensorType>(getResult().getType());
-  if (!isActivation(type) || type.getDimSize(1) != 2 * dim(getInvFreq(), 0))
+  if (!isPlainActivation(type) ||
+      type.getDimSize(1) != 2 * dim(getInvFreq(), 0))
     return emitOpError("expected a result tensor<?x")
            << 2 * dim(getInvFreq(), 0) << "xf32>, found " << type;
   if (dim(getInvFreq(), 0) % 16)
@@ -230,7 +284,7 @@ LogicalResult RopeCacheOp::verify() {
     return emitOpError("expected a query stride of at least ")
            << getNumHeads() * size << ", found " << strideOf(getQ());
   auto table = cast<RankedTensorType>(getTable().getType());
-  if (!isActivation(table) || table.getDimSize(1) != size)
+  if (!isPlainActivation(table) || table.getDimSize(1) != size)
     return emitOpError("expected a table tensor<?x")
            << size << "xf32>, found " << table;
   return success();
@@ -245,7 +299,7 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("expected strides of at least ")
            << width << ", found " << strideOf(getQ()) << " and "
            << strideOf(getResult());
-  return success();
+  return verifyResultStride(*this, getResult());
 }
 
 LogicalResult HeadLinearOp::verify() {
@@ -254,6 +308,8 @@ LogicalResult HeadLinearOp::verify() {
     return emitOpError("expected weight rows that are a multiple of 32 for "
                        "each of ")
            << heads << " heads, found " << rows;
+  if (failed(verifyInputEncoding(*this, getX(), getWeight())))
+    return failure();
   auto encoding = *encoding::getPackedEncoding(getWeight().getType());
   int64_t cols = roundUp(dim(getWeight(), 1), encoding.blockCols());
   int64_t xHead = getXHead(), resultHead = getResultHead();
@@ -267,7 +323,7 @@ LogicalResult HeadLinearOp::verify() {
     return emitOpError("expected results of ")
            << rows / heads << " elements at multiples of 32 in a row of "
            << strideOf(getResult()) << ", found result_head " << resultHead;
-  return success();
+  return verifyResultStride(*this, getResult());
 }
 
 namespace {
@@ -277,7 +333,7 @@ LogicalResult verifyLatent(Operation *op, CacheType cache, int64_t rank,
   if (cache.getKind() != CacheKind::Latent || cache.getNumHeads() != 1)
     return op->emitOpError("expected a latent cache of one head, found ")
            << cache;
-  if (!isActivation(table.getType()) || strideOf(table) % 32)
+  if (!isPlainActivation(table.getType()) || strideOf(table) % 32)
     return op->emitOpError("expected a table of padded halves, found ")
            << table.getType();
   int64_t size = roundUp<int64_t>(rank, 32) + strideOf(table);
@@ -332,7 +388,7 @@ LogicalResult LatentAttentionOp::verify() {
     return emitOpError("expected results of ")
            << rank << " elements at multiples of 32 in a row of "
            << strideOf(getResult()) << ", found result_head " << resultHead;
-  return success();
+  return verifyResultStride(*this, getResult());
 }
 
 LogicalResult MoeRouteOp::verify() {
@@ -385,7 +441,7 @@ LogicalResult MoeUpOp::verify() {
     return emitOpError("expected results of ")
            << rows / 2 << " elements at multiples of 32 in a row of "
            << strideOf(getResult()) << ", found result_slot " << slot;
-  return success();
+  return verifyResultStride(*this, getResult());
 }
 
 LogicalResult MoeDownOp::verify() {
@@ -395,6 +451,8 @@ LogicalResult MoeDownOp::verify() {
     return emitOpError("expected weight rows that are a multiple of 32 up to ")
            << strideOf(getResult()) << " for each of " << lists.getNumExperts()
            << " experts, found " << dim(getWeight(), 0);
+  if (failed(verifyInputEncoding(*this, getX(), getWeight())))
+    return failure();
   auto encoding = *encoding::getPackedEncoding(getWeight().getType());
   int64_t cols = roundUp(dim(getWeight(), 1), encoding.blockCols());
   int64_t slot = getXSlot();

@@ -30,7 +30,9 @@
 #include "dialects/Kernel/KernelTypes.h.inc"
 
 namespace retort::kernel {
+/// Rows of f32, plain or quantized.
 bool isActivation(mlir::Type type);
+bool isPlainActivation(mlir::Type type);
 bool isTokens(mlir::Type type);
 bool isIds(mlir::Type type);
 bool isPackedMatrix(mlir::Type type);
@@ -39,7 +41,7 @@ bool isStaticVector(mlir::Type type);
 /// Positions of a cache block; see the cache type.
 inline constexpr int64_t kCacheBlock = 16;
 
-/// Row stride of an activation.
+/// Row stride of an activation, in elements.
 inline int64_t strideOf(mlir::Value activation) {
   return mlir::cast<mlir::RankedTensorType>(activation.getType()).getDimSize(1);
 }

@@ -22,7 +22,9 @@ def Kernel_Dialect : Dialect {
     What a fused model consists of: every op becomes one launch. Values are
     tensors. Activations are `tensor<?xNxf32>`: one row per token of the chunk,
     N being the row stride, a multiple of 128; elements beyond the logical width
-    are zero. Weights carry `#encoding.packed`. A layer's cache is an opaque
+    are zero. What integer weights are multiplied with carries
+    `#encoding.activation`: its producer quantizes it. Weights carry
+    `#encoding.packed`. A layer's cache is an opaque
     value that a launch takes and returns, so that the order of its writes and
     reads is visible in the IR.
 
@@ -100,8 +102,11 @@ def Kernel_Epilogue : I32EnumAttr<"Epilogue", "what a linear launch does with it
 class Kernel_Op<string opMnemonic, list<Trait> traits = []> : Op<Kernel_Dialect, opMnemonic, traits>;
 
 /// f32 [tokens, stride].
-def Kernel_Activation : Type<CPred<"::retort::kernel::isActivation($_self)">,
+def Kernel_Activation : Type<CPred<"::retort::kernel::isPlainActivation($_self)">,
     "an activation tensor<?xNxf32>", "::mlir::RankedTensorType">;
+/// The same, or quantized rows of it.
+def Kernel_Rows : Type<CPred<"::retort::kernel::isActivation($_self)">,
+    "an activation tensor<?xNxf32> or tensor<?xNxf32, #encoding.activation<...>>", "::mlir::RankedTensorType">;
 def Kernel_Tokens : Type<CPred<"::retort::kernel::isTokens($_self)">,
     "token ids tensor<?xi32>", "::mlir::RankedTensorType">;
 /// i32 [tokens, stride].
@@ -202,10 +207,15 @@ def Kernel_RmsNormOp : Kernel_LaunchOp<"rms_norm"> {
     `y[i] = x[r, offset + i]` (arXiv 1910.07467) where `width` is the logical
     width, the length of `weight`. r = t, or t + first_row with `from_first_row`.
     Elements of the result beyond `width` are zero. `offset` is a multiple of 32.
+    A result may be quantized. Consumers that want several forms get them from
+    one launch, the plain rows first:
+    ```
+    %y:2 = kernel.rms_norm %x, %w eps 1e-6 : (...) -> (tensor<?x1536xf32>, tensor<?x1536xf32, #encoding.activation<int8, 32>>)
+    ```
   }];
   let arguments = (ins Kernel_Activation:$x, Kernel_Vector:$weight, F64Attr:$eps, UnitAttr:$from_first_row,
       DefaultValuedAttr<I64Attr, "0">:$offset);
-  let results = (outs Kernel_Activation:$result);
+  let results = (outs Kernel_Rows:$result, Variadic<Kernel_Rows>:$quantized);
   let assemblyFormat = [{$x `,` $weight `eps` $eps (`from_first_row` $from_first_row^)? (`offset` $offset^)? attr-dict
       `:` functional-type(operands, results)}];
 }
@@ -219,13 +229,17 @@ def Kernel_LinearOp : Kernel_LaunchOp<"linear", [AttrSizedOperandSegments]> {
       `result[t, 32 p + i] = silu(s[t, 64 p + i]) * s[t, 64 p + 32 + i]`
       (arXiv 2002.05202), silu(g) = g / (1 + exp(-g)).
 
+    Integer weights take quantized inputs, whose products are summed as integers
+    over each group of 32 columns; they take plain ones too, decoded to f32. With
+    the swiglu epilogue the result may be quantized.
+
     The rows of `weight` are a multiple of 32 (of 64 with swiglu); the result's
     stride may be wider, its elements beyond stay untouched. `residual` may be the
     same memory as the result.
   }];
-  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, Optional<Kernel_Vector>:$bias,
+  let arguments = (ins Kernel_Rows:$x, Kernel_Matrix:$weight, Optional<Kernel_Vector>:$bias,
       Optional<Kernel_Activation>:$residual, DefaultValuedAttr<Kernel_Epilogue, "Epilogue::None">:$epilogue);
-  let results = (outs Kernel_Activation:$result);
+  let results = (outs Kernel_Rows:$result);
   let assemblyFormat = [{
     $x `,` $weight (`bias` $bias^ `:` type($bias))? (`residual` $residual^ `:` type($residual))?
     (`epilogue` $epilogue^)? attr-dict `:` `(` type($x) `,` type($weight) `)` `->` type($result)
@@ -268,7 +282,7 @@ def Kernel_AttentionOp : Kernel_LaunchOp<"attention"> {
   }];
   let arguments = (ins Kernel_Activation:$q, Kernel_CacheType:$keys, Kernel_CacheType:$values,
       I64Attr:$num_heads, F64Attr:$scale);
-  let results = (outs Kernel_Activation:$result);
+  let results = (outs Kernel_Rows:$result);
   let assemblyFormat = "$q `,` $keys `,` $values `heads` $num_heads `scale` $scale attr-dict `:` functional-type(operands, results)";
 }
 
@@ -285,8 +299,8 @@ def Kernel_HeadLinearOp : Kernel_LaunchOp<"head_linear"> {
     kv_b's rows [nope + v] of a head, `q . (K c) = (K^T q) . c` and
     `sum_p w[p] V c[p] = V (sum_p w[p] c[p])` (arXiv 2405.04434, section 2.1.2).
   }];
-  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, I64Attr:$heads, I64Attr:$x_head, I64Attr:$result_head);
-  let results = (outs Kernel_Activation:$result);
+  let arguments = (ins Kernel_Rows:$x, Kernel_Matrix:$weight, I64Attr:$heads, I64Attr:$x_head, I64Attr:$result_head);
+  let results = (outs Kernel_Rows:$result);
   let assemblyFormat = [{$x `,` $weight `heads` $heads `x_head` $x_head `result_head` $result_head attr-dict
       `:` functional-type(operands, results)}];
 }
@@ -322,7 +336,7 @@ def Kernel_LatentAttentionOp : Kernel_LaunchOp<"latent_attention"> {
   let arguments = (ins Kernel_Activation:$absorbed, Kernel_Activation:$q, AnyRankedTensor:$table, Kernel_CacheType:$cache,
       I64Attr:$num_heads, I64Attr:$rank, I64Attr:$q_head, I64Attr:$q_rope, I64Attr:$result_head, F64Attr:$scale,
       UnitAttr:$interleaved);
-  let results = (outs Kernel_Activation:$result);
+  let results = (outs Kernel_Rows:$result);
   let assemblyFormat = [{$absorbed `,` $q `,` $table `,` $cache `heads` $num_heads `rank` $rank `q_head` $q_head `q_rope` $q_rope
       `result_head` $result_head `scale` $scale (`interleaved` $interleaved^)? attr-dict
       `:` functional-type(operands, results)}];
@@ -359,9 +373,9 @@ def Kernel_MoeUpOp : Kernel_LaunchOp<"moe_up"> {
     `kernel.linear` wants them for its swiglu epilogue. The result's row has one
     part for each slot, `result_slot` elements apart.
   }];
-  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, Kernel_Ids:$ids, Kernel_ExpertListsType:$lists,
+  let arguments = (ins Kernel_Rows:$x, Kernel_Matrix:$weight, Kernel_Ids:$ids, Kernel_ExpertListsType:$lists,
       I64Attr:$result_slot);
-  let results = (outs Kernel_Activation:$result);
+  let results = (outs Kernel_Rows:$result);
   let assemblyFormat = "$x `,` $weight `,` $ids `,` $lists `result_slot` $result_slot attr-dict `:` functional-type(operands, results)";
 }
 
@@ -372,7 +386,7 @@ def Kernel_MoeDownOp : Kernel_LaunchOp<"moe_down"> {
     for the slots s in order, R being an expert's rows. `residual` may be the same
     memory as the result.
   }];
-  let arguments = (ins Kernel_Activation:$x, Kernel_Matrix:$weight, Kernel_Ids:$ids, Kernel_Activation:$weights,
+  let arguments = (ins Kernel_Rows:$x, Kernel_Matrix:$weight, Kernel_Ids:$ids, Kernel_Activation:$weights,
       Kernel_ExpertListsType:$lists, Kernel_Activation:$residual, I64Attr:$x_slot);
   let results = (outs Kernel_Activation:$result);
   let assemblyFormat = [{$x `,` $weight `,` $ids `,` $weights `,` $lists `residual` $residual `x_slot` $x_slot attr-dict

@@ -40,18 +40,25 @@ Result<SelfTestResult> runSelfTest(std::shared_ptr<const Model> model,
   }
   result.relativeError =
       total > 0 ? std::sqrt(difference / total) : std::sqrt(difference);
+  result.tolerance = stored->tolerance();
+  double margin =
+      double(expected[result.expectedGreedy]) - expected[result.greedy];
+  if (margin > 0)
+    result.greedyMargin =
+        margin / std::sqrt(total / static_cast<double>(expected.size()));
   return result;
 }
 
 Status selfTestStatus(const SelfTestResult &result) {
   if (result.passed())
     return Status::ok();
-  char error[32];
+  char error[32], tolerance[32];
   std::snprintf(error, sizeof error, "%.2e", result.relativeError);
+  std::snprintf(tolerance, sizeof tolerance, "%.0e", result.tolerance);
   return Status::error(
       Code::Internal,
       "self test: expected token " + std::to_string(result.expectedGreedy) +
-          " and a relative error of at most 1e-3, found token " +
+          " and a relative error of at most " + tolerance + ", found token " +
           std::to_string(result.greedy) + " and " + error);
 }
 

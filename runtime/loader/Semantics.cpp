@@ -410,6 +410,10 @@ Status checkSelfTest(const abi::Index &index) {
                      " is not in the vocabulary of " + str(vocab));
   RETORT_RETURN_IF_ERROR(checkRange("self test: last_logits",
                                     test->last_logits()->size(), vocab, vocab));
+  // NaN included.
+  if (!(test->tolerance() > 0 && test->tolerance() <= 1))
+    return invalid("self test: expected a tolerance from 0 to 1, found " +
+                   std::to_string(test->tolerance()));
   for (float logit : *test->last_logits())
     if (!std::isfinite(logit))
       return invalid("self test: last_logits holds a value that is not finite");

@@ -26,6 +26,13 @@ namespace {
 /// Relative RMS error that a model in floats may have.
 constexpr double kTolerance = 1e-4;
 
+/// The same for integer weights, whose inputs are quantized: where compiled
+/// code and the reference differ in the last digits, a quant may become its
+/// neighbour, and from layer to layer more do. Wrong kernels are far beyond.
+double toleranceOf(std::string_view weights) {
+  return weights == "int4" ? 2e-2 : weights == "int8" ? 5e-4 : kTolerance;
+}
+
 /// Checkpoint and --weights.
 class Golden
     : public ::testing::TestWithParam<std::tuple<const char *, const char *>> {
@@ -135,7 +142,7 @@ TEST(ExpertGolden, TokensGoToTheReferencesExperts) {
       auto verify = nlohmann::json::parse(result.out)["verify"];
       ASSERT_TRUE(verify.contains("same_experts")) << name;
       EXPECT_TRUE(verify["same_experts"].get<bool>()) << name;
-      EXPECT_LE(verify["logits"].get<double>(), kTolerance) << name;
+      EXPECT_LE(verify["logits"].get<double>(), toleranceOf(weights)) << name;
     }
 }
 
@@ -202,7 +209,10 @@ TEST_P(QuantizedGolden, CodeComputesWhatThePackedWeightsMean) {
                    weights, "--group-size", groupSize, "--verify", "--json"});
     ASSERT_TRUE(succeeded(result)) << name;
     auto verify = nlohmann::json::parse(result.out)["verify"];
-    EXPECT_LE(verify["logits"].get<double>(), kTolerance) << name;
+    EXPECT_LE(verify["logits"].get<double>(), toleranceOf(weights)) << name;
+    // Only rounded inputs explain the code's results so well.
+    EXPECT_GT(verify["plain"].get<double>(), verify["logits"].get<double>())
+        << name;
     EXPECT_TRUE(verify["same_greedy"].get<bool>()) << name;
   }
 }

@@ -32,7 +32,7 @@ namespace {
 struct Options {
   int64_t rows = 8960, cols = 1536, tokens = 1, threads = 2, repetitions = 9;
   std::string encoding = "int4<32>", target, dump;
-  bool swiglu = false, cached = false, best = false;
+  bool plain = false, swiglu = false, cached = false, best = false;
 };
 
 double seconds() {
@@ -111,6 +111,12 @@ double fmaGflops(int64_t threads) {
   return double(threads) * kSteps * 12 * 16 / t * 1e-9;
 }
 
+/// What the inputs are quantized to; none with `--plain`.
+std::optional<ActivationEncoding> inputsOf(const Options &o,
+                                           const PackedEncoding &weights) {
+  return o.plain ? std::nullopt : ActivationEncoding::forWeights(weights);
+}
+
 std::string entryText(const Options &o, const PackedEncoding &encoding) {
   std::string name = encoding.str();
   if (size_t at = name.find('<'); at != std::string::npos) {
@@ -125,9 +131,18 @@ std::string entryText(const Options &o, const PackedEncoding &encoding) {
                        std::to_string(o.cols) + "xf32, #encoding.packed<" +
                        name + ">>";
   std::string x = activation(o.cols);
+  if (auto inputs = inputsOf(o, encoding)) {
+    x.pop_back();
+    x += inputs->kind == ActivationKind::Int8
+             ? ", #encoding.activation<int8, 32>>"
+             : ", #encoding.activation<int16, 32>>";
+  }
   return "kernel.entry @k tokens(" +
-         std::string(o.tokens == 1 ? "one" : "many") + ") {\n^bb0(%x: " + x +
-         ", %w: " + weight + "):\n  %y = kernel.linear %x, %w " +
+         std::string(o.tokens == 1            ? "one"
+                     : o.tokens <= kFewTokens ? "few"
+                                              : "many") +
+         ") {\n^bb0(%x: " + x + ", %w: " + weight +
+         "):\n  %y = kernel.linear %x, %w " +
          (o.swiglu ? "epilogue swiglu " : "") + ": (" + x + ", " + weight +
          ") -> " + activation(o.swiglu ? o.rows / 2 : o.rows) + "\n}\n";
 }
@@ -168,9 +183,11 @@ Status bench(const Options &o) {
   auto entry = *module->getOps<kernel::EntryOp>().begin();
   Tiling tiling = getTiling(entry.getLaunch(), entry.getTokens());
 
-  // One token reads weights from memory: enough copies to outlast the caches.
+  // One and few tokens read weights from memory: enough copies to outlast the
+  // caches.
+  bool reads = o.tokens <= kFewTokens;
   int64_t bytes = roundUp<int64_t>(encoding->matrixBytes(o.rows, o.cols), 64);
-  int64_t copies = o.tokens == 1 && !o.cached
+  int64_t copies = reads && !o.cached
                        ? std::max<int64_t>(1, (int64_t(512) << 20) / bytes)
                        : 1;
   auto allocate = [](int64_t size) {
@@ -181,9 +198,11 @@ Status bench(const Options &o) {
   uint8_t *weights = allocate(bytes * copies);
   std::memset(weights, 0x3c, bytes * copies);
   int64_t padded = roundUp<int64_t>(o.tokens, 8);
-  int64_t xSize = padded * roundUp<int64_t>(o.cols, kStrideMultiple);
-  float *x = reinterpret_cast<float *>(allocate(xSize * 4));
-  std::fill_n(x, xSize, 0.5f);
+  int64_t xStride = roundUp<int64_t>(o.cols, kStrideMultiple);
+  auto inputs = inputsOf(o, *encoding);
+  int64_t xBytes = padded * (inputs ? inputs->rowBytes(xStride) : xStride * 4);
+  uint8_t *x = allocate(xBytes);
+  std::memset(x, 0x3c, xBytes);
   uint8_t *y = allocate(padded * roundUp<int64_t>(o.rows, kStrideMultiple) * 4);
   std::vector<uint8_t *> scratch;
   for (int64_t i = 0; i < o.threads; ++i)
@@ -208,7 +227,7 @@ Status bench(const Options &o) {
     if (rep == 0)
       continue;
     times.push_back(t / double(copies));
-    if (o.tokens == 1)
+    if (reads)
       gbs.push_back(readGBs(weights, bytes * copies, o.threads));
     else
       peaks.push_back(fmaGflops(o.threads));
@@ -219,7 +238,7 @@ Status bench(const Options &o) {
               o.encoding.c_str(), (long long)o.rows, (long long)o.cols,
               (long long)o.tokens, (long long)o.threads,
               (long long)tiling.tiles, t * 1e3);
-  if (o.tokens == 1)
+  if (reads)
     std::printf(", %.1f GB/s of %.1f read: %.2f\n", double(bytes) / t * 1e-9,
                 median(gbs), double(bytes) / t * 1e-9 / median(gbs));
   else {
@@ -244,6 +263,7 @@ int main(int argc, char **argv) {
   app.add_option("--encoding", o.encoding, "as `int4<32>`");
   app.add_option("--target", o.target, "CPU target; default: this machine's");
   app.add_flag("--swiglu", o.swiglu, "rows are gate and up strips");
+  app.add_flag("--plain", o.plain, "integer weights by inputs of f32");
   app.add_flag("--cached", o.cached, "one token: leave the weights in cache");
   app.add_flag("--best", o.best, "give the shortest time, not the median");
   app.add_option("--dump", o.dump, "print the code instead: vector, llvm, asm");

@@ -67,6 +67,7 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
   if (report.verify) {
     json["verify"] = {{"layers", report.verify->layers},
                       {"logits", report.verify->logits},
+                      {"plain", report.verify->plain},
                       {"encoding", report.verify->encoding},
                       {"same_greedy", report.verify->sameGreedy}};
     if (report.verify->draft)
@@ -99,7 +100,9 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
   if (report.verify)
     text += "verified: compiled code is within " +
             fixed(report.verify->logits * 1e6, 2) +
-            "e-6 of the reference interpreter (relative RMS of the logits), "
+            "e-6 of the reference interpreter (relative RMS of the logits; " +
+            fixed(report.verify->plain, 4) +
+            " with unrounded inputs), "
             "the encoding within " +
             fixed(report.verify->encoding, 4) + " of the checkpoint\n";
   return text;

@@ -50,33 +50,33 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 }
 
 // doc: fuse
-// CHECK: %6 = kernel.load_weight @packed.layers.0.latent : tensor<736x128xf32, #encoding.packed<bf16>>
-// CHECK-NEXT: %7 = kernel.linear %5, %6 {kernel.label = "linear latent", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<736x128xf32, #encoding.packed<bf16>>) -> tensor<?x768xf32>
-// CHECK-NEXT: %8 = kernel.load_weight @packed.kv_norm : tensor<64xf32>
-// CHECK-NEXT: %9 = kernel.load_cache 0 : <latent, 1 x 96>
-// CHECK-NEXT: %10 = kernel.latent_cache %7, %8, %1, %9 eps 1.000000e-03 offset 640 interleaved {kernel.label = "latent_cache", kernel.layer = 0 : i64} : (tensor<?x768xf32>, tensor<64xf32>, tensor<?x32xf32>, !kernel.cache<latent, 1 x 96>) -> !kernel.cache<latent, 1 x 96>
-// CHECK-NEXT: %11 = kernel.load_weight @packed.layers.0.absorbed_k : tensor<256x32xf32, #encoding.packed<bf16>>
-// CHECK-NEXT: %12 = kernel.load_weight @packed.layers.0.absorbed_v : tensor<128x64xf32, #encoding.packed<bf16>>
-// CHECK-NEXT: %13 = kernel.head_linear %7, %11 heads 4 x_head 160 result_head 64 {kernel.label = "head_linear k", kernel.layer = 0 : i64} : (tensor<?x768xf32>, tensor<256x32xf32, #encoding.packed<bf16>>) -> tensor<?x256xf32>
-// CHECK-NEXT: %14 = kernel.latent_attention %13, %7, %1, %10 heads 4 rank 64 q_head 160 q_rope 128 result_head 128 scale 1.250000e-01 interleaved {kernel.label = "latent_attention", kernel.layer = 0 : i64} : (tensor<?x256xf32>, tensor<?x768xf32>, tensor<?x32xf32>, !kernel.cache<latent, 1 x 96>) -> tensor<?x512xf32>
-// CHECK-NEXT: %15 = kernel.head_linear %14, %12 heads 4 x_head 128 result_head 32 {kernel.label = "head_linear v", kernel.layer = 0 : i64} : (tensor<?x512xf32>, tensor<128x64xf32, #encoding.packed<bf16>>) -> tensor<?x128xf32>
-// CHECK-NEXT: %16 = kernel.load_weight @packed.o : tensor<128x128xf32, #encoding.packed<bf16>>
-// CHECK-NEXT: %17 = kernel.linear %15, %16 residual %3 : tensor<?x128xf32> {kernel.label = "linear o", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<128x128xf32, #encoding.packed<bf16>>) -> tensor<?x128xf32>
-// CHECK-NEXT: %18 = kernel.load_weight @packed.norm2 : tensor<128xf32>
-// CHECK-NEXT: %19 = kernel.rms_norm %17, %18 eps 1.000000e-03 {kernel.label = "rms_norm", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
-// CHECK-NEXT: %20 = kernel.load_weight @packed.router : tensor<32x128xf32, #encoding.packed<f32>>
-// CHECK-NEXT: %21 = kernel.load_weight @packed.layers.0.experts.gate_up : tensor<512x128xf32, #encoding.packed<bf16>>
-// CHECK-NEXT: %22 = kernel.load_weight @packed.layers.0.experts.down : tensor<512x64xf32, #encoding.packed<bf16>>
-// CHECK-NEXT: %23 = kernel.load_weight @packed.bias : tensor<4xf32>
-// CHECK-NEXT: %24 = kernel.linear %19, %20 {kernel.label = "linear router", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<32x128xf32, #encoding.packed<f32>>) -> tensor<?x128xf32>
-// CHECK-NEXT: %weights, %ids = kernel.moe_route %24 bias %23 : tensor<4xf32> experts 4 shared 0 top_k 2 groups 2 top_groups 1 normalize scale 2.500000e+00 {kernel.label = "moe_route", kernel.layer = 0 : i64} : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
-// CHECK-NEXT: %25 = kernel.moe_group %ids {kernel.label = "moe_group", kernel.layer = 0 : i64} : (tensor<?x16xi32>) -> !kernel.expert_lists<4, 2>
-// CHECK-NEXT: %26 = kernel.moe_up %19, %21, %ids, %25 result_slot 128 {kernel.label = "moe_up", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<bf16>>, tensor<?x16xi32>, !kernel.expert_lists<4, 2>) -> tensor<?x256xf32>
-// CHECK-NEXT: %27 = kernel.moe_down %26, %22, %ids, %weights, %25 residual %17 x_slot 128 {kernel.label = "moe_down", kernel.layer = 0 : i64} : (tensor<?x256xf32>, tensor<512x64xf32, #encoding.packed<bf16>>, tensor<?x16xi32>, tensor<?x16xf32>, !kernel.expert_lists<4, 2>, tensor<?x128xf32>) -> tensor<?x128xf32>
+// CHECK: %5 = kernel.load_weight @packed.layers.0.latent : tensor<736x128xf32, #encoding.packed<bf16>>
+// CHECK-NEXT: %6 = kernel.linear %result, %5 {kernel.label = "linear latent", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<736x128xf32, #encoding.packed<bf16>>) -> tensor<?x768xf32>
+// CHECK-NEXT: %7 = kernel.load_weight @packed.kv_norm : tensor<64xf32>
+// CHECK-NEXT: %8 = kernel.load_cache 0 : <latent, 1 x 96>
+// CHECK-NEXT: %9 = kernel.latent_cache %6, %7, %1, %8 eps 1.000000e-03 offset 640 interleaved {kernel.label = "latent_cache", kernel.layer = 0 : i64} : (tensor<?x768xf32>, tensor<64xf32>, tensor<?x32xf32>, !kernel.cache<latent, 1 x 96>) -> !kernel.cache<latent, 1 x 96>
+// CHECK-NEXT: %10 = kernel.load_weight @packed.layers.0.absorbed_k : tensor<256x32xf32, #encoding.packed<bf16>>
+// CHECK-NEXT: %11 = kernel.load_weight @packed.layers.0.absorbed_v : tensor<128x64xf32, #encoding.packed<bf16>>
+// CHECK-NEXT: %12 = kernel.head_linear %6, %10 heads 4 x_head 160 result_head 64 {kernel.label = "head_linear k", kernel.layer = 0 : i64} : (tensor<?x768xf32>, tensor<256x32xf32, #encoding.packed<bf16>>) -> tensor<?x256xf32>
+// CHECK-NEXT: %13 = kernel.latent_attention %12, %6, %1, %9 heads 4 rank 64 q_head 160 q_rope 128 result_head 128 scale 1.250000e-01 interleaved {kernel.label = "latent_attention", kernel.layer = 0 : i64} : (tensor<?x256xf32>, tensor<?x768xf32>, tensor<?x32xf32>, !kernel.cache<latent, 1 x 96>) -> tensor<?x512xf32>
+// CHECK-NEXT: %14 = kernel.head_linear %13, %11 heads 4 x_head 128 result_head 32 {kernel.label = "head_linear v", kernel.layer = 0 : i64} : (tensor<?x512xf32>, tensor<128x64xf32, #encoding.packed<bf16>>) -> tensor<?x128xf32>
+// CHECK-NEXT: %15 = kernel.load_weight @packed.o : tensor<128x128xf32, #encoding.packed<bf16>>
+// CHECK-NEXT: %16 = kernel.linear %14, %15 residual %3 : tensor<?x128xf32> {kernel.label = "linear o", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<128x128xf32, #encoding.packed<bf16>>) -> tensor<?x128xf32>
+// CHECK-NEXT: %17 = kernel.load_weight @packed.norm2 : tensor<128xf32>
+// CHECK-NEXT: %result_0 = kernel.rms_norm %16, %17 eps 1.000000e-03 {kernel.label = "rms_norm", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32>
+// CHECK-NEXT: %18 = kernel.load_weight @packed.router : tensor<32x128xf32, #encoding.packed<f32>>
+// CHECK-NEXT: %19 = kernel.load_weight @packed.layers.0.experts.gate_up : tensor<512x128xf32, #encoding.packed<bf16>>
+// CHECK-NEXT: %20 = kernel.load_weight @packed.layers.0.experts.down : tensor<512x64xf32, #encoding.packed<bf16>>
+// CHECK-NEXT: %21 = kernel.load_weight @packed.bias : tensor<4xf32>
+// CHECK-NEXT: %22 = kernel.linear %result_0, %18 {kernel.label = "linear router", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<32x128xf32, #encoding.packed<f32>>) -> tensor<?x128xf32>
+// CHECK-NEXT: %weights, %ids = kernel.moe_route %22 bias %21 : tensor<4xf32> experts 4 shared 0 top_k 2 groups 2 top_groups 1 normalize scale 2.500000e+00 {kernel.label = "moe_route", kernel.layer = 0 : i64} : tensor<?x128xf32> -> tensor<?x16xf32>, tensor<?x16xi32>
+// CHECK-NEXT: %23 = kernel.moe_group %ids {kernel.label = "moe_group", kernel.layer = 0 : i64} : (tensor<?x16xi32>) -> !kernel.expert_lists<4, 2>
+// CHECK-NEXT: %24 = kernel.moe_up %result_0, %19, %ids, %23 result_slot 128 {kernel.label = "moe_up", kernel.layer = 0 : i64} : (tensor<?x128xf32>, tensor<512x128xf32, #encoding.packed<bf16>>, tensor<?x16xi32>, !kernel.expert_lists<4, 2>) -> tensor<?x256xf32>
+// CHECK-NEXT: %25 = kernel.moe_down %24, %20, %ids, %weights, %23 residual %16 x_slot 128 {kernel.label = "moe_down", kernel.layer = 0 : i64} : (tensor<?x256xf32>, tensor<512x64xf32, #encoding.packed<bf16>>, tensor<?x16xi32>, tensor<?x16xf32>, !kernel.expert_lists<4, 2>, tensor<?x128xf32>) -> tensor<?x128xf32>
 // doc: end
 
 // doc: weights
-// WEIGHTS{LITERAL}: %22 = kernel.load_weight @packed.layers.0.experts.down : tensor<512x64xf32, #encoding.packed<bf16>>
+// WEIGHTS{LITERAL}: %20 = kernel.load_weight @packed.layers.0.experts.down : tensor<512x64xf32, #encoding.packed<bf16>>
 // WEIGHTS{LITERAL}: kernel.weight @packed.layers.0.absorbed_k : tensor<256x32xf32, #encoding.packed<bf16>> rows [["kv_b", 0, 64, 0, 32, 0, 1], ["kv_b", 0, 64, 64, 32, 64, 1], ["kv_b", 0, 64, 128, 32, 128, 1], ["kv_b", 0, 64, 192, 32, 192, 1]] cols [[0, 32, 0]]
 // WEIGHTS{LITERAL}: kernel.weight @packed.layers.0.experts.down : tensor<512x64xf32, #encoding.packed<bf16>> rows [["down.0", 0, 128, 0], ["down.1", 0, 128, 128], ["down.2", 0, 128, 256], ["down.3", 0, 128, 384]] cols [[0, 64, 0]]
 // doc: end

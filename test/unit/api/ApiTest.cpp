@@ -345,20 +345,32 @@ TEST_F(ApiWithoutTextTest, TextFunctionsAreNotFound) {
             RETORT_NOT_FOUND);
 }
 
-TEST(ApiSelfTest, WrongLogitsDontPass) {
-  AlignedBytes bytes(ArtifactBuilder().build([](retort::abi::IndexT &index) {
+/// The result of a self test that stores a tolerance and logits 1% too large.
+retort_selftest_result selfTestWithin(float tolerance) {
+  AlignedBytes bytes(ArtifactBuilder().build([&](retort::abi::IndexT &index) {
     for (float &logit : index.self_test->last_logits)
       logit *= 1.01f;
+    index.self_test->tolerance = tolerance;
   }));
   retort_model *model = nullptr;
-  ASSERT_EQ(retort_model_open_memory(bytes.span().data(), bytes.span().size(),
+  retort_selftest_result result{};
+  EXPECT_EQ(retort_model_open_memory(bytes.span().data(), bytes.span().size(),
                                      nullptr, &model),
             RETORT_OK);
   ModelHandle handle(model);
-  retort_selftest_result result;
-  ASSERT_EQ(retort_model_selftest(model, 1, &result), RETORT_OK);
+  EXPECT_EQ(retort_model_selftest(model, 1, &result), RETORT_OK);
+  return result;
+}
+
+TEST(ApiSelfTest, WrongLogitsDontPass) {
+  retort_selftest_result result = selfTestWithin(1e-3f);
   EXPECT_FALSE(result.passed);
   EXPECT_NEAR(result.relative_error, 0.0099, 1e-4);
+}
+
+TEST(ApiSelfTest, TheArtifactSaysHowFarLogitsMayBe) {
+  EXPECT_TRUE(selfTestWithin(0.02f).passed);
+  EXPECT_FALSE(selfTestWithin(0.005f).passed);
 }
 
 TEST(ApiOpenTest, BrokenTokenizerIsAnErrorNamingTheFile) {

@@ -244,6 +244,10 @@ const Case kCases[] = {
      [](Index &i) { i.self_test->last_logits.pop_back(); }, "last_logits"},
     {"SelfTestLogitsInfinite",
      [](Index &i) { i.self_test->last_logits[3] = INFINITY; }, "not finite"},
+    {"SelfTestToleranceZero", [](Index &i) { i.self_test->tolerance = 0; },
+     "expected a tolerance from 0 to 1"},
+    {"SelfTestToleranceNan", [](Index &i) { i.self_test->tolerance = NAN; },
+     "expected a tolerance from 0 to 1"},
 };
 
 class SemanticsTest : public testing::TestWithParam<Case> {};

@@ -115,6 +115,64 @@ PackedMatrix::PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
     }
 }
 
+/// Where quant k of a row is.
+static int64_t quantIndex(ActivationEncoding encoding, int64_t k) {
+  constexpr int64_t kOrder[] = {0, 2, 1, 3};
+  return encoding.kind == ActivationKind::Int8 ? k : k / 4 * 4 + kOrder[k % 4];
+}
+
+QuantizedRows::QuantizedRows(ActivationEncoding encoding,
+                             const std::vector<float> &values, int64_t cols,
+                             int64_t stride, int64_t spareRows)
+    : encoding(encoding), stride(stride),
+      bytes((int64_t(values.size()) / cols + spareRows) *
+            encoding.rowBytes(stride)),
+      decoded(values.size()) {
+  int64_t rows = static_cast<int64_t>(values.size()) / cols;
+  std::memset(row(rows), 0xff, spareRows * encoding.rowBytes(stride));
+  auto limit = static_cast<float>(encoding.limit());
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t g = 0; g < stride; g += 32) {
+      auto value = [&](int64_t k) {
+        return k < cols ? values[r * cols + k] : 0.f;
+      };
+      float amax = 0;
+      for (int64_t k = g; k < g + 32; ++k)
+        amax = std::max(amax, std::fabs(value(k)));
+      float scale = amax / limit;
+      int32_t sum = 0;
+      for (int64_t k = g; k < g + 32; ++k) {
+        auto quant = static_cast<int32_t>(
+            amax > 0 ? std::lrint(value(k) * (limit / amax)) : 0);
+        sum += quant;
+        std::memcpy(row(r) + quantIndex(encoding, k) * encoding.quantBytes(),
+                    &quant, encoding.quantBytes());
+        if (k < cols)
+          decoded[r * cols + k] = scale * static_cast<float>(quant);
+      }
+      std::memcpy(row(r) + encoding.scalesOffset(stride) + g / 32 * 4, &scale,
+                  4);
+      std::memcpy(row(r) + encoding.sumsOffset(stride) + g / 32 * 4, &sum, 4);
+    }
+}
+
+float QuantizedRows::decode(ActivationEncoding encoding, int64_t stride,
+                            const uint8_t *row, int64_t k) {
+  int16_t quant = 0;
+  std::memcpy(&quant, row + quantIndex(encoding, k) * encoding.quantBytes(),
+              encoding.quantBytes());
+  if (encoding.kind == ActivationKind::Int8)
+    quant = static_cast<int8_t>(quant);
+  float scale;
+  std::memcpy(&scale, row + encoding.scalesOffset(stride) + k / 32 * 4, 4);
+  return scale * static_cast<float>(quant);
+}
+
+std::string QuantizedRows::type(ActivationEncoding encoding, int64_t stride) {
+  return "tensor<?x" + std::to_string(stride) + "xf32, #encoding.activation<" +
+         (encoding.kind == ActivationKind::Int8 ? "int8" : "int16") + ", 32>>";
+}
+
 std::string PackedMatrix::type() const {
   std::string name = encoding.str();
   if (size_t at = name.find('<'); at != std::string::npos) {

@@ -15,7 +15,7 @@
 #ifndef RETORT_TEST_UNIT_LOWER_KERNELHARNESS_H
 #define RETORT_TEST_UNIT_LOWER_KERNELHARNESS_H
 
-#include "compiler/encoding/PackedEncoding.h"
+#include "compiler/encoding/ActivationEncoding.h"
 #include "compiler/lower/Tiling.h"
 #include "compiler/targets/Target.h"
 #include "runtime/abi/Kernel.h"
@@ -55,6 +55,27 @@ struct PackedMatrix {
 };
 
 std::vector<float> randomFloats(size_t n, uint32_t seed);
+
+/// Rows of an activation, quantized as ActivationEncoding.h says.
+struct QuantizedRows {
+  /// `values` is [rows][cols]; elements up to `stride` are zero. There is space
+  /// for `spareRows` more, which hold scales of NaN.
+  QuantizedRows(ActivationEncoding encoding, const std::vector<float> &values,
+                int64_t cols, int64_t stride, int64_t spareRows = 0);
+  uint8_t *row(int64_t r) {
+    return bytes.data() + r * encoding.rowBytes(stride);
+  }
+  /// What element k of a row stands for, from its quant and scale.
+  static float decode(ActivationEncoding encoding, int64_t stride,
+                      const uint8_t *row, int64_t k);
+  /// The type of rows of that stride, as MLIR spells it.
+  static std::string type(ActivationEncoding encoding, int64_t stride);
+
+  ActivationEncoding encoding;
+  int64_t stride;
+  AlignedBytes bytes;
+  std::vector<float> decoded; ///< [rows][cols]
+};
 
 /// A compiled entry and its tiling.
 class CompiledKernel {

@@ -542,6 +542,40 @@ TEST(PackedViewTest, PutsColumnsOfSeveralWeightsTogether) {
   }
 }
 
+/// Groups are those of the packed columns: here two heads of 10, of which each
+/// begins a group. What another weight takes as it is stays as it is.
+TEST(PackedViewTest, RoundsInputsInPackedGroups) {
+  TempDir dir;
+  Checkpoint checkpoint = openModel(dir);
+  WeightSpec heads = wholeMatrix(checkpoint, kOut, "int4<32>");
+  WeightSpec rest = wholeMatrix(checkpoint, kOut, "bf16");
+  heads.cols = 42;
+  heads.colRuns = {{0, 10, 0}, {10, 10, 32}};
+  heads.inputs = ActivationEncoding{ActivationKind::Int8};
+  rest.cols = 12;
+  rest.colRuns = {{0, 12, 0}};
+  rest.rowRuns[0].colShift = 20;
+  std::vector<WeightSpec> specs = {heads, rest};
+  auto packed = pack(specs, checkpoint);
+  ASSERT_TRUE(packed) << packed.status().message();
+  auto view = PackedView::create(specs, packed->bytes);
+  ASSERT_TRUE(view) << view.status().message();
+
+  std::vector<float> row(32, 0.7f);
+  row[0] = 127;  // a step of 1 for the first head
+  row[10] = 254; // of 2 for the second
+  row[31] = 1e6f;
+  std::vector<float> before = row;
+  view->roundInputs(kOut, row);
+  for (size_t i = 1; i < 10; ++i) {
+    EXPECT_EQ(row[i], 1) << i;
+    EXPECT_EQ(row[10 + i], 0) << i;
+  }
+  for (size_t i = 20; i < 32; ++i)
+    EXPECT_EQ(row[i], before[i]) << i;
+  view->roundInputs("no such tensor", row);
+}
+
 TEST(PackedViewTest, RefusesASectionOfAnotherSize) {
   TempDir dir;
   Checkpoint checkpoint = openModel(dir);

@@ -190,6 +190,32 @@ TEST(ReferenceTest, TellsASourceWhatWeightsAreFor) {
   EXPECT_EQ(projections, 48);
 }
 
+/// Doubling the inputs of the output projection doubles the logits; rounding
+/// happens on a copy, so that other layers see what was there.
+TEST(ReferenceTest, RoundsTheInputsOfLinearLayers) {
+  TempDir dir;
+  Checkpoint checkpoint = openModel(dir, {});
+  std::vector<int32_t> tokens = {3, 1, 4};
+  auto plain = runReference(checkpoint, tokens);
+  ASSERT_TRUE(plain) << plain.status().message();
+  std::map<std::string, int> rows;
+  ReferenceOptions options;
+  options.inputs = [&](const TensorView &weight, std::span<float> row) {
+    ++rows[weight.name];
+    EXPECT_EQ(static_cast<int64_t>(row.size()), weight.shape[1]);
+    if (weight.name == "lm_head.weight")
+      for (float &x : row)
+        x *= 2;
+  };
+  auto doubled = runReference(checkpoint, tokens, options);
+  ASSERT_TRUE(doubled) << doubled.status().message();
+  for (size_t i = 0; i < plain->logits.size(); ++i)
+    EXPECT_EQ(doubled->logits[i], 2 * plain->logits[i]);
+  EXPECT_EQ(rows["lm_head.weight"], 3);
+  EXPECT_EQ(rows[checkpoint::layerTensorName(0, "mlp.down_proj.weight")], 3);
+  EXPECT_EQ(rows.count("model.embed_tokens.weight"), 0u);
+}
+
 TEST(ReferenceTest, PassesOnTheErrorOfASource) {
   TempDir dir;
   Checkpoint checkpoint = openModel(dir, {});

@@ -1,0 +1,107 @@
+//===- Dot.cpp - Integer dot products of a group --------------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Dot.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
+using namespace mlir;
+
+namespace retort {
+
+Value GroupDot::bytes(Value words) {
+  return k.bitcast(words, k.vec(k.i8(), 4 * k.lanes()));
+}
+
+Value GroupDot::halves(Value words) {
+  return k.bitcast(words, k.vec(k.i16(), 2 * k.lanes()));
+}
+
+Value GroupDot::call(StringRef intrinsic, Type type, ValueRange args) {
+  OpBuilder &b = k.builder();
+  return LLVM::CallIntrinsicOp::create(b, k.location(), type,
+                                       b.getStringAttr(intrinsic), args)
+      .getResult(0);
+}
+
+std::pair<Value, Value> GroupDot::unpack(Value words) {
+  if (isInt4) {
+    Value packed = bytes(words);
+    Value mask = k.constantInt(packed.getType(), 15);
+    return {k.bitcast(k.bitAnd(packed, mask), k.vecI32()),
+            k.bitcast(k.shrLogical(packed, 4), k.vecI32())};
+  }
+  // Columns 0 and 2 are the low bytes of the halves, 1 and 3 the high ones.
+  Value packed = halves(words);
+  return {k.bitcast(k.shrArithmetic(k.shl(packed, 8), 8), k.vecI32()),
+          k.bitcast(k.shrArithmetic(packed, 8), k.vecI32())};
+}
+
+Value GroupDot::genericProduct(Value w, Value x) {
+  int64_t bits = isInt4 ? 8 : 16;
+  Value sum;
+  for (int64_t shift = 32 - bits; shift >= 0; shift -= bits) {
+    auto part = [&](Value v) {
+      return k.shrArithmetic(shift ? k.shl(v, shift) : v, 32 - bits);
+    };
+    Value product = k.mul(part(w), part(x));
+    sum = sum ? k.add(sum, product) : product;
+  }
+  return sum;
+}
+
+/// One step: lanes of i16 with vpmaddubsw, else of i32.
+Value GroupDot::product(Value w, Value x) {
+  bool is512 = k.lanes() == 16;
+  if (step() == DotStep::X86Pairs && isInt4)
+    return call(is512 ? "llvm.x86.avx512.pmaddubs.w.512"
+                      : "llvm.x86.avx2.pmadd.ub.sw",
+                k.vec(k.i16(), 2 * k.lanes()), {bytes(w), bytes(x)});
+  if (step() == DotStep::X86Pairs)
+    return call(is512 ? "llvm.x86.avx512.pmaddw.d.512"
+                      : "llvm.x86.avx2.pmadd.wd",
+                k.vecI32(), {halves(w), halves(x)});
+  return genericProduct(w, x);
+}
+
+Value GroupDot::accumulate(Value acc, Value w, Value x) {
+  if (!acc)
+    acc = k.zero(k.vecI32());
+  if (step() == DotStep::AArch64Sdot)
+    return call("llvm.aarch64.neon.sdot.v4i32.v16i8", k.vecI32(),
+                {acc, bytes(w), bytes(x)});
+  if (isInt4)
+    return call("llvm.x86.avx512.vpdpbusd.512", k.vecI32(),
+                {acc, bytes(w), bytes(x)});
+  return call("llvm.x86.avx512.vpdpwssd.512", k.vecI32(),
+              {acc, halves(w), halves(x)});
+}
+
+Value GroupDot::add(Value acc, Value w, Value x) {
+  if (accumulates())
+    return accumulate(acc, w, x);
+  Value p = product(w, x);
+  return acc ? k.add(acc, p) : p;
+}
+
+Value GroupDot::addPair(Value acc, Value w0, Value x0, Value w1, Value x1) {
+  if (accumulates())
+    return accumulate(accumulate(acc, w0, x0), w1, x1);
+  Value pair = k.add(product(w0, x0), product(w1, x1));
+  return acc ? k.add(acc, pair) : pair;
+}
+
+Value GroupDot::finish(Value acc) {
+  if (step() != DotStep::X86Pairs || !isInt4)
+    return acc;
+  Value ones = k.constantInt(acc.getType(), 1);
+  return call(k.lanes() == 16 ? "llvm.x86.avx512.pmaddw.d.512"
+                              : "llvm.x86.avx2.pmadd.wd",
+              k.vecI32(), {acc, ones});
+}
+
+} // namespace retort

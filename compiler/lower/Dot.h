@@ -1,0 +1,76 @@
+//===- Dot.h - Integer dot products of a group ------------------*- C++ -*-===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// Products of packed integer weights with quantized activations
+/// (compiler/encoding), summed over a group of 32 columns in 32-bit lanes whose
+/// lanes are rows of a strip. The sums are exact, so that every target, tile
+/// and number of tokens gives the same.
+///
+/// A group is taken in steps. In a step a lane's 32-bit word of weights meets
+/// the same word of activations: four columns, bytes by bytes, for int4
+/// weights; two, 16 bits by 16 bits, for int8 weights. The words of weights
+/// come from `unpack`; those of an activation are its quants as they lie.
+///
+//===----------------------------------------------------------------------===//
+
+#ifndef RETORT_COMPILER_LOWER_DOT_H
+#define RETORT_COMPILER_LOWER_DOT_H
+
+#include "compiler/lower/KernelBuilder.h"
+
+namespace retort {
+
+class GroupDot {
+public:
+  using Values = KernelBuilder::Values;
+
+  GroupDot(KernelBuilder &k, const PackedEncoding &weights)
+      : k(k), isInt4(weights.kind == EncodingKind::Int4) {}
+
+  /// Steps of a group of weights of that encoding.
+  static int64_t steps(const PackedEncoding &weights) {
+    return weights.kind == EncodingKind::Int4 ? 8 : 16;
+  }
+  int64_t steps() const { return isInt4 ? 8 : 16; }
+  /// Packed words of a row in a group; each widens to two steps.
+  int64_t packedWords() const { return steps() / 2; }
+
+  /// The words of two steps from the packed words of rows in lanes.
+  std::pair<mlir::Value, mlir::Value> unpack(mlir::Value words);
+
+  /// `acc` (null: zero) plus the products of a step, or of two, as a tree
+  /// instead of a chain. Words are lanes of i32.
+  mlir::Value add(mlir::Value acc, mlir::Value w, mlir::Value x);
+  mlir::Value addPair(mlir::Value acc, mlir::Value w0, mlir::Value x0,
+                      mlir::Value w1, mlir::Value x1);
+  /// The sums as lanes of i32.
+  mlir::Value finish(mlir::Value acc);
+
+private:
+  /// Whether the target has an instruction that multiplies and adds to lanes of
+  /// i32.
+  bool accumulates() const {
+    return step() == DotStep::X86Vnni ||
+           (step() == DotStep::AArch64Sdot && isInt4);
+  }
+  mlir::Value accumulate(mlir::Value acc, mlir::Value w, mlir::Value x);
+  mlir::Value product(mlir::Value w, mlir::Value x);
+  mlir::Value genericProduct(mlir::Value w, mlir::Value x);
+  mlir::Value call(llvm::StringRef intrinsic, mlir::Type type,
+                   mlir::ValueRange args);
+  mlir::Value bytes(mlir::Value words);
+  mlir::Value halves(mlir::Value words);
+  DotStep step() const { return k.target().dot; }
+
+  KernelBuilder &k;
+  bool isInt4;
+};
+
+} // namespace retort
+
+#endif // RETORT_COMPILER_LOWER_DOT_H

@@ -1,0 +1,246 @@
+//===- EmitLinearIntMany.cpp - Integer matrix times several tokens --------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// ```
+/// for each block of tokens                 sums stay in the caches
+///   for each block of columns              its inputs are gathered in scratch
+///     for each strip of the tile
+///       for each group of 32 columns       unpacked to 8 or 16 bits a column
+///         for each few tokens              a register tile: a strip's rows
+/// ```
+/// For few tokens the weights come from memory: groups come before strips,
+/// which are then distant streams that are read side by side, and unpacked
+/// weights stay in registers.
+///
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Dot.h"
+#include "compiler/lower/LinearKernel.h"
+
+using namespace mlir;
+
+namespace retort {
+namespace {
+
+using Values = KernelBuilder::Values;
+
+class LinearIntMany {
+public:
+  LinearIntMany(LinearKernel &l, const LinearJob &job)
+      : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
+        dot(k, l.encoding), isFew(k.tokenClass() == kernel::TokenClass::Few),
+        tokenBlock(linearTokenBlock(k.tokenClass())),
+        layout(l.tiling, *l.inputs, tokenBlock),
+        floats(k.view(k.scratch(), k.index(0), k.f32())),
+        words(k.view(k.scratch(), k.index(0), k.i32())),
+        xWords(k.view(l.x, k.index(0), k.i32())),
+        xFloats(k.view(l.x, k.index(0), k.f32())) {}
+
+  void emit();
+
+private:
+  bool hasZeroPoints() const { return l.encoding.kind == EncodingKind::Int4; }
+  void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
+  void unpackGroup(Index block, Index groupInBlock);
+  void registerTile(Index group, Index token, Index sums);
+  void addProducts(Value acc, Index at, Index sums, int64_t v, Value rowScales,
+                   Value zeroPoints);
+  void addGroupToFew(Index block, Index groupInBlock, Index group, Index tokens,
+                     Index sums);
+
+  LinearKernel &l;
+  const LinearJob &job;
+  KernelBuilder &k;
+  Decoder decode;
+  GroupDot dot;
+  bool isFew;
+  int64_t tokenBlock;
+  LinearIntManyScratch layout;
+  Buffer floats, words, xWords, xFloats;
+};
+
+/// Columns of a token block as the register tiles go through them.
+void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
+                           Index numGroups) {
+  int64_t steps = dot.steps();
+  k.forLoop(k.index(0), numRows, 1, [&](Index r) {
+    Index element = job.xRow ? job.xRow(firstRow + r)
+                             : job.xBase + (firstRow + r) * l.xStride;
+    LinearKernel::QuantizedRow row = l.quantizedRow(element);
+    k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
+      Index from = firstGroup + g;
+      Index to = g * tokenBlock + r;
+      for (int64_t i = 0; i < steps; i += k.lanes()) {
+        int64_t n = std::min<int64_t>(k.lanes(), steps);
+        k.store(k.loadVector(xWords, row.quants + from * steps + i, n,
+                             std::min<int64_t>(4 * n, 32)),
+                words, to * steps + (layout.quants + i), n * 4);
+      }
+      k.store(k.load(xFloats, row.scales + from), floats, to + layout.scales);
+      if (hasZeroPoints())
+        k.store(k.load(xWords, row.sums + from), words, to + layout.quantSums);
+    });
+  });
+}
+
+void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
+  int64_t bytes = 4 * k.lanes();
+  Index first = groupInBlock * kActivationGroup;
+  for (int64_t v = 0; v < l.vectors(); ++v) {
+    int64_t lane = v * k.lanes();
+    for (int64_t i = 0; i < dot.packedWords(); ++i) {
+      auto [w0, w1] = dot.unpack(
+          decode.loadWords(block, first + i * columnStep(l.encoding), v));
+      k.store(w0, words, k.index(layout.panel + 2 * i * kStripRows + lane),
+              bytes);
+      k.store(w1, words,
+              k.index(layout.panel + (2 * i + 1) * kStripRows + lane), bytes);
+    }
+    k.store(decode.loadScales(block, v), floats,
+            k.index(layout.rowScales + lane), bytes);
+    if (l.encoding.zeroPoints)
+      k.store(decode.loadZeroPointInts(block, v), words,
+              k.index(layout.zeroPoints + lane), bytes);
+  }
+}
+
+void LinearIntMany::registerTile(Index group, Index token, Index sums) {
+  int64_t tokens = k.target().dotTokens;
+  int64_t lanes = k.lanes(), steps = dot.steps();
+  Index at = group * tokenBlock + token;
+  Values acc(tokens * l.vectors(), Value());
+  for (int64_t i = 0; i < steps; ++i) {
+    Values x;
+    for (int64_t t = 0; t < tokens; ++t)
+      x.push_back(
+          k.loadSplat(words, at * steps + (layout.quants + t * steps + i)));
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Value w = k.loadVector(
+          words, k.index(layout.panel + i * kStripRows + v * lanes));
+      for (int64_t t = 0; t < tokens; ++t) {
+        Value &a = acc[t * l.vectors() + v];
+        a = dot.add(a, w, x[t]);
+      }
+    }
+  }
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Value rowScales =
+          k.loadVector(floats, k.index(layout.rowScales + v * lanes));
+      Value zeroPoints;
+      if (l.encoding.zeroPoints)
+        zeroPoints =
+            k.loadVector(words, k.index(layout.zeroPoints + v * lanes));
+      addProducts(acc[t * l.vectors() + v], at + t,
+                  sums + (token + t) * kStripRows, v, rowScales, zeroPoints);
+    }
+}
+
+/// Adds a register's products to a token's sums; `at` is the token's place in
+/// the gathered inputs.
+void LinearIntMany::addProducts(Value acc, Index at, Index sums, int64_t v,
+                                Value rowScales, Value zeroPoints) {
+  Value products = dot.finish(acc);
+  if (hasZeroPoints())
+    products = decode.subtractZeroPoints(
+        products, k.loadSplat(words, at + layout.quantSums), zeroPoints);
+  Value scale = k.mul(rowScales, k.loadSplat(floats, at + layout.scales));
+  Index to = sums + v * k.lanes();
+  k.store(
+      k.fma(scale, k.intToFloat(products, k.f32()), k.loadVector(floats, to)),
+      floats, to, 4 * k.lanes());
+}
+
+/// A strip's group, unpacked in registers once for all tokens.
+void LinearIntMany::addGroupToFew(Index block, Index groupInBlock, Index group,
+                                  Index tokens, Index sums) {
+  Index first = groupInBlock * kActivationGroup;
+  for (int64_t v = 0; v < l.vectors(); ++v) {
+    SmallVector<std::pair<Value, Value>> pairs;
+    for (int64_t i = 0; i < dot.packedWords(); ++i)
+      pairs.push_back(dot.unpack(
+          decode.loadWords(block, first + i * columnStep(l.encoding), v)));
+    Value rowScales = decode.loadScales(block, v);
+    Value zeroPoints;
+    if (l.encoding.zeroPoints)
+      zeroPoints = decode.loadZeroPointInts(block, v);
+    k.forLoop(k.index(0), tokens, 1, [&](Index t) {
+      Index at = group * tokenBlock + t;
+      Index x = at * dot.steps() + layout.quants;
+      Value acc;
+      for (auto [i, w] : llvm::enumerate(pairs)) {
+        Index from = x + 2 * static_cast<int64_t>(i);
+        acc = dot.addPair(acc, w.first, k.loadSplat(words, from), w.second,
+                          k.loadSplat(words, from + 1));
+      }
+      addProducts(acc, at, sums + t * kStripRows, v, rowScales, zeroPoints);
+    });
+  }
+}
+
+void LinearIntMany::emit() {
+  const LinearTiling &t = l.tiling;
+  // Units of the tile: neighbours, or as far apart as there are tiles.
+  Index firstUnit = isFew ? job.tile : job.tile * t.unitsPerTile;
+  Index units = isFew ? (k.index(t.units + t.tiles - 1) - job.tile) / t.tiles
+                      : min(k.index(t.units) - firstUnit, t.unitsPerTile);
+  auto unitOf = [&](Index n) { return firstUnit + (isFew ? n * t.tiles : n); };
+  Index strips = units * t.unitStrips;
+  auto stripOf = [&](Index n) {
+    return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
+  };
+  int64_t sumsPerStrip = tokenBlock * kStripRows;
+  constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+  int64_t perBlock = l.groupsPerBlock();
+  auto sumsOf = [&](Index strip) { return strip * sumsPerStrip + layout.sums; };
+
+  k.forLoop(k.index(0), job.rows, tokenBlock, [&](Index token) {
+    Index tokens = min(job.rows - token, tokenBlock);
+    k.forLoop(k.index(0), strips * sumsPerStrip, k.lanes(), [&](Index at) {
+      k.store(k.zero(k.vecF32()), floats, at + layout.sums, 4 * k.lanes());
+    });
+    k.forLoop(k.index(0), k.index(l.groups()), kGroups, [&](Index first) {
+      Index groups = min(k.index(l.groups()) - first, kGroups);
+      gather(token, tokens, first, groups);
+      auto addGroup = [&](Index s, Index g) {
+        Index strip =
+            job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
+        Index group = first + g;
+        Index block = strip + group / perBlock * l.encoding.blockBytes();
+        if (isFew)
+          return addGroupToFew(block, group % perBlock, g, tokens, sumsOf(s));
+        unpackGroup(block, group % perBlock);
+        // The last tile may take rows of the block that hold no token.
+        k.forLoop(k.index(0), tokens, k.target().dotTokens,
+                  [&](Index n) { registerTile(g, n, sumsOf(s)); });
+      };
+      if (isFew)
+        k.forLoop(k.index(0), groups, 1, [&](Index g) {
+          k.forLoop(k.index(0), strips, 1, [&](Index s) { addGroup(s, g); });
+        });
+      else
+        k.forLoop(k.index(0), strips, 1, [&](Index s) {
+          k.forLoop(k.index(0), groups, 1, [&](Index g) { addGroup(s, g); });
+        });
+    });
+    k.forLoop(k.index(0), units, 1, [&](Index u) {
+      k.forLoop(k.index(0), tokens, 1, [&](Index n) {
+        job.finish(unitOf(u), token + n, floats,
+                   sumsOf(u * t.unitStrips) + n * kStripRows, sumsPerStrip);
+      });
+    });
+  });
+}
+
+} // namespace
+
+void emitLinearIntMany(LinearKernel &linear, const LinearJob &job) {
+  LinearIntMany(linear, job).emit();
+}
+
+} // namespace retort

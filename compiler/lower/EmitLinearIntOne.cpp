@@ -1,0 +1,172 @@
+//===- EmitLinearIntOne.cpp - Integer matrix times one token --------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+///
+/// \file
+/// ```
+/// for each group of 32 columns
+///   x = its words, each in all lanes       in registers
+///   for each strip of the tile             distant streams, read side by side
+///     for each register of rows
+///       products = sum of quants * x       integers
+///       sums[strip] += scales * float(products - zero points * sum of x)
+/// ```
+///
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/Dot.h"
+#include "compiler/lower/LinearKernel.h"
+
+using namespace mlir;
+
+namespace retort {
+namespace {
+
+using Values = KernelBuilder::Values;
+
+class LinearIntOne {
+public:
+  LinearIntOne(LinearKernel &l, const LinearJob &job)
+      : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
+        dot(k, l.encoding), sums(k.view(k.scratch(), k.index(0), k.f32())),
+        words(k.view(l.x, k.index(0), k.i32())),
+        scales(k.view(l.x, k.index(0), k.f32())),
+        row(l.quantizedRow(job.xBase)) {}
+
+  void emit();
+
+private:
+  /// A group of the input, in all lanes.
+  struct Input {
+    Values words;
+    Value scale, sum;
+  };
+  Input loadInput(Index group);
+  /// Adds a group's products to a strip's sums.
+  void addStrip(const Input &x, Index block, Index groupInBlock,
+                MutableArrayRef<Value> sums);
+  /// Calls `body(input, byte of the block in its strip, group in the block,
+  /// sums)` for each group; the sums are carried from one to the next.
+  Values
+  forGroups(Values sums,
+            function_ref<void(const Input &, Index, Index, Values &)> body);
+  void emitWhole(function_ref<Index(Index)> stripBase);
+  void emitRest(Index strips, function_ref<Index(Index)> stripBase);
+
+  LinearKernel &l;
+  const LinearJob &job;
+  KernelBuilder &k;
+  Decoder decode;
+  GroupDot dot;
+  Buffer sums, words, scales;
+  LinearKernel::QuantizedRow row;
+};
+
+LinearIntOne::Input LinearIntOne::loadInput(Index group) {
+  Input x;
+  for (int64_t i = 0; i < dot.steps(); ++i)
+    x.words.push_back(k.loadSplat(words, row.quants + group * dot.steps() + i));
+  x.scale = k.loadSplat(scales, row.scales + group);
+  if (l.encoding.kind == EncodingKind::Int4)
+    x.sum = k.loadSplat(words, row.sums + group);
+  return x;
+}
+
+void LinearIntOne::addStrip(const Input &x, Index block, Index groupInBlock,
+                            MutableArrayRef<Value> sums) {
+  Index first = groupInBlock * kActivationGroup;
+  for (int64_t v = 0; v < l.vectors(); ++v) {
+    Value acc;
+    for (int64_t i = 0; i < dot.packedWords(); ++i) {
+      Value packed =
+          decode.loadWords(block, first + i * columnStep(l.encoding), v);
+      auto [w0, w1] = dot.unpack(packed);
+      acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
+    }
+    Value products =
+        decode.subtractZeroPoints(dot.finish(acc), x.sum, block, v);
+    Value scale = k.mul(decode.loadScales(block, v), x.scale);
+    sums[v] = k.fma(scale, k.intToFloat(products, k.f32()), sums[v]);
+  }
+}
+
+Values LinearIntOne::forGroups(
+    Values sums,
+    function_ref<void(const Input &, Index, Index, Values &)> body) {
+  int64_t perBlock = l.groupsPerBlock();
+  return k.forLoop(k.index(0), k.index(l.groups()), 1, sums,
+                   [&](Index g, ValueRange carried) {
+                     Values sums(carried.begin(), carried.end());
+                     body(loadInput(g), g / perBlock * l.encoding.blockBytes(),
+                          g % perBlock, sums);
+                     return sums;
+                   });
+}
+
+/// All strips of a tile in one loop body.
+void LinearIntOne::emitWhole(function_ref<Index(Index)> stripBase) {
+  int64_t strips = l.tiling.stripsPerTile();
+  SmallVector<Index> bases;
+  for (int64_t s = 0; s < strips; ++s)
+    bases.push_back(stripBase(k.index(s)));
+  Values zeros(strips * l.vectors(), k.zero(k.vecF32()));
+  Values results = forGroups(
+      zeros, [&](const Input &x, Index block, Index group, Values &sums) {
+        for (int64_t s = 0; s < strips; ++s)
+          addStrip(
+              x, bases[s] + block, group,
+              MutableArrayRef<Value>(sums).slice(s * l.vectors(), l.vectors()));
+      });
+  for (auto [i, sum] : llvm::enumerate(results))
+    k.store(sum, sums, k.index(static_cast<int64_t>(i) * k.lanes()),
+            4 * k.lanes());
+}
+
+/// Strips one after the other.
+void LinearIntOne::emitRest(Index strips,
+                            function_ref<Index(Index)> stripBase) {
+  k.forLoop(k.index(0), strips, 1, [&](Index s) {
+    Index base = stripBase(s);
+    Values zeros(l.vectors(), k.zero(k.vecF32()));
+    Values results = forGroups(
+        zeros, [&](const Input &x, Index block, Index group, Values &sums) {
+          addStrip(x, base + block, group, sums);
+        });
+    for (auto [v, sum] : llvm::enumerate(results))
+      k.store(sum, sums, s * kStripRows + static_cast<int64_t>(v) * k.lanes(),
+              4 * k.lanes());
+  });
+}
+
+void LinearIntOne::emit() {
+  // Units tile, tile + tiles, tile + 2 tiles, ... below the number of units.
+  const LinearTiling &t = l.tiling;
+  Index units = (k.index(t.units + t.tiles - 1) - job.tile) / t.tiles;
+  Index strips = units * t.unitStrips;
+  auto unitOf = [&](Index n) { return n * t.tiles + job.tile; };
+  auto stripBase = [&](Index n) {
+    Index strip = unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
+    return job.weightBase + strip * l.encoding.stripBytes(l.cols);
+  };
+  if (t.tiles * t.unitsPerTile == t.units)
+    emitWhole(stripBase);
+  else
+    k.ifElse(
+        strips == t.stripsPerTile(), [&] { emitWhole(stripBase); },
+        [&] { emitRest(strips, stripBase); });
+  k.forLoop(k.index(0), units, 1, [&](Index n) {
+    job.finish(unitOf(n), k.index(0), sums, n * (t.unitStrips * kStripRows),
+               kStripRows);
+  });
+}
+
+} // namespace
+
+void emitLinearIntOne(LinearKernel &linear, const LinearJob &job) {
+  LinearIntOne(linear, job).emit();
+}
+
+} // namespace retort

@@ -1,0 +1,88 @@
+//===- RowSink.cpp - Store rows as their type asks ------------------------===//
+//
+// Part of Retort, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "compiler/lower/RowSink.h"
+
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
+using namespace mlir;
+
+namespace retort {
+
+RowSink::RowSink(KernelBuilder &k, Value result, Buffer to)
+    : k(&k), to(to),
+      encoding(encoding::getActivationEncoding(result.getType())),
+      rowStride(kernel::strideOf(result)) {}
+
+void RowSink::storeQuants(Value quants, Index byte) const {
+  int64_t n = k->lanes();
+  if (encoding->kind == ActivationKind::Int8)
+    return k->store(k->narrow(quants, k->i8()), to, byte, n);
+  SmallVector<int64_t> order;
+  for (int64_t i = 0; i < n; i += 4)
+    order.append({i, i + 2, i + 1, i + 3});
+  Value halves = k->shuffle(k->narrow(quants, k->i16()), order);
+  k->store(k->bitcast(halves, k->vec(k->i8(), 2 * n)), to, byte, 2 * n);
+}
+
+void RowSink::store(ArrayRef<Value> registers, Index at) const {
+  int64_t n = k->lanes();
+  if (!encoding) {
+    k->store(registers.front(), to, at, 4 * n);
+    return;
+  }
+  // Magnitudes compare as their bits do, and what is no number is the largest:
+  // it becomes the scale, so that it isn't lost.
+  Value magnitudes;
+  for (Value value : registers) {
+    Value bits = k->bitAnd(k->bitcast(value, k->vecI32()),
+                           k->constantInt(k->vecI32(), 0x7fffffff));
+    magnitudes = magnitudes ? k->maxInt(magnitudes, bits) : bits;
+  }
+  Value amax = k->bitcast(k->reduceMaxInt(magnitudes), k->f32());
+  Value limit = k->constant(k->f32(), static_cast<double>(encoding->limit()));
+  Value isSmall = arith::CmpFOp::create(
+      k->builder(), k->location(), arith::CmpFPredicate::OLT, amax,
+      k->constant(k->f32(), kSmallestActivation));
+  Value zero = k->zero(k->f32());
+  Value scale = k->select(isSmall, zero, k->div(amax, limit));
+  Value inverse = k->splat(k->select(isSmall, zero, k->div(limit, amax)));
+
+  Index row = at / rowStride, col = at % rowStride;
+  Index base = row * encoding->rowBytes(rowStride);
+  Index quant = base + col * encoding->quantBytes();
+  Value sum;
+  for (auto [i, value] : llvm::enumerate(registers)) {
+    Value quants = k->roundToInt(k->mul(value, inverse));
+    storeQuants(quants,
+                quant + static_cast<int64_t>(i) * n * encoding->quantBytes());
+    sum = sum ? k->add(sum, quants) : quants;
+  }
+  Index word = base / 4 + col / kActivationGroup;
+  k->store(scale, k->view(to, k->index(0), k->f32()),
+           word + encoding->scalesOffset(rowStride) / 4);
+  k->store(k->reduceAdd(sum), k->view(to, k->index(0), k->i32()),
+           word + encoding->sumsOffset(rowStride) / 4);
+}
+
+void RowSink::copy(Buffer source, Index from, int64_t count, Index at,
+                   function_ref<Value(Value)> map) const {
+  k->forLoop(k->index(0), k->index(count), step(), [&](Index i) {
+    KernelBuilder::Values registers;
+    for (int64_t lane = 0; lane < step(); lane += k->lanes())
+      registers.push_back(map(k->loadVector(source, from + i + lane)));
+    store(registers, at + i);
+  });
+}
+
+void RowSink::clear(Index at, int64_t count) const {
+  KernelBuilder::Values zeros(step() / k->lanes(), k->zero(k->vecF32()));
+  k->forLoop(k->index(0), k->index(count), step(),
+             [&](Index i) { store(zeros, at + i); });
+}
+
+} // namespace retort
