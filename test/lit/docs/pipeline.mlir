@@ -70,14 +70,14 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // doc: plan
 // PLAN: program.buffer @tokens activation per_token 4
 // PLAN-NEXT: program.buffer @hidden activation per_token 512
-// PLAN-NEXT: program.buffer @row_2 activation per_token 192
-// PLAN-NEXT: program.buffer @row_3 activation per_token 320
-// PLAN-NEXT: program.buffer @fixed_1 activation fixed 10240
+// PLAN-NEXT: program.buffer @row_0 activation per_token 192
+// PLAN-NEXT: program.buffer @row_1 activation per_token 320
+// PLAN-NEXT: program.buffer @fixed_2 activation fixed 10240
 // PLAN-NEXT: program.buffer @logits activation fixed 65536
 // ...
 // PLAN: program.phase @head_one head tokens(1, 1) {
-// PLAN-NEXT:   program.launch @rms_norm_1 [@hidden, @packed.final.weight, @fixed_1] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 832 flops_per_token 512
-// PLAN-NEXT:   program.launch @linear_6_one [@fixed_1, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2368 flops_per_token 131072
+// PLAN-NEXT:   program.launch @rms_norm_1 [@hidden, @packed.final.weight, @fixed_2] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 832 flops_per_token 512
+// PLAN-NEXT:   program.launch @linear_6_one [@fixed_2, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2368 flops_per_token 131072
 // PLAN-NEXT: }
 // ...
 // PLAN: kernel.entry @linear_6_one tokens(one) {
