@@ -120,6 +120,7 @@ json deepseek() {
           {"qk_nope_head_dim", 16},
           {"qk_rope_head_dim", 8},
           {"v_head_dim", 16},
+          {"num_nextn_predict_layers", 0},
           {"max_position_embeddings", 256},
           {"rms_norm_eps", 1e-6},
           {"rope_theta", 10000.0},

@@ -70,6 +70,7 @@ Action addSynthCommand(CLI::App &command) {
                   "number of layers; default: the configuration's")
       ->check(CLI::PositiveNumber);
   command.add_option("--seed", o.seed, "the same seed gives the same bytes")
+      ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   command
       .add_option("--dtype", flags->dtype,
