@@ -194,6 +194,9 @@ Status EntryCompiler::translate() {
       continue;
     // Nothing is there to call: loops must not become memset or memcpy.
     f.addFnAttr("no-builtins");
+    // With a frame pointer the stack can be aligned for spilled vectors, which
+    // otherwise lie across cache lines.
+    f.addFnAttr("frame-pointer", "all");
     f.addFnAttr(llvm::Attribute::NoUnwind);
     f.addFnAttr("target-cpu", target.cpu);
     f.addFnAttr("target-features", target.features);

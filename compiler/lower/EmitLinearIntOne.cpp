@@ -54,7 +54,7 @@ private:
   forGroups(Values sums,
             function_ref<void(const Input &, Index, Index, Values &)> body);
   void emitWhole(function_ref<Index(Index)> stripBase);
-  void emitRest(Index strips, function_ref<Index(Index)> stripBase);
+  void emitLoop(Index strips, function_ref<Index(Index)> stripBase);
 
   LinearKernel &l;
   const LinearJob &job;
@@ -125,19 +125,22 @@ void LinearIntOne::emitWhole(function_ref<Index(Index)> stripBase) {
             4 * k.lanes());
 }
 
-/// Strips one after the other.
-void LinearIntOne::emitRest(Index strips,
+/// Strips in a loop, with their sums in scratch.
+void LinearIntOne::emitLoop(Index strips,
                             function_ref<Index(Index)> stripBase) {
-  k.forLoop(k.index(0), strips, 1, [&](Index s) {
-    Index base = stripBase(s);
-    Values zeros(l.vectors(), k.zero(k.vecF32()));
-    Values results = forGroups(
-        zeros, [&](const Input &x, Index block, Index group, Values &sums) {
-          addStrip(x, base + block, group, sums);
-        });
-    for (auto [v, sum] : llvm::enumerate(results))
-      k.store(sum, sums, s * kStripRows + static_cast<int64_t>(v) * k.lanes(),
-              4 * k.lanes());
+  k.forLoop(k.index(0), strips * kStripRows, k.lanes(), [&](Index at) {
+    k.store(k.zero(k.vecF32()), sums, at, 4 * k.lanes());
+  });
+  forGroups({}, [&](const Input &x, Index block, Index group, Values &) {
+    k.forLoop(k.index(0), strips, 1, [&](Index s) {
+      Index at = s * kStripRows;
+      Values acc;
+      for (int64_t v = 0; v < l.vectors(); ++v)
+        acc.push_back(k.loadVector(sums, at + v * k.lanes()));
+      addStrip(x, stripBase(s) + block, group, acc);
+      for (int64_t v = 0; v < l.vectors(); ++v)
+        k.store(acc[v], sums, at + v * k.lanes(), 4 * k.lanes());
+    });
   });
 }
 
@@ -151,12 +154,16 @@ void LinearIntOne::emit() {
     Index strip = unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
     return job.weightBase + strip * l.encoding.stripBytes(l.cols);
   };
-  if (t.tiles * t.unitsPerTile == t.units)
+  // Of int8, a group of all strips would be more code than the processor keeps
+  // of decoded instructions.
+  if (l.encoding.kind != EncodingKind::Int4)
+    emitLoop(strips, stripBase);
+  else if (t.tiles * t.unitsPerTile == t.units)
     emitWhole(stripBase);
   else
     k.ifElse(
         strips == t.stripsPerTile(), [&] { emitWhole(stripBase); },
-        [&] { emitRest(strips, stripBase); });
+        [&] { emitLoop(strips, stripBase); });
   k.forLoop(k.index(0), units, 1, [&](Index n) {
     job.finish(unitOf(n), k.index(0), sums, n * (t.unitStrips * kStripRows),
                kStripRows);
