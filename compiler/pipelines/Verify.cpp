@@ -165,7 +165,39 @@ Status disagree(const std::string &where, double error, double tolerance) {
   return Status::error(Code::Internal, text);
 }
 
+/// How choices of experts differ: rows of expertsPerToken ids, [MoE layers][T].
+struct ExpertDifferences {
+  size_t rows = 0, differing = 0;
+  size_t firstLayer = SIZE_MAX; ///< among the MoE layers
+};
+
+ExpertDifferences compareExperts(std::span<const int32_t> found,
+                                 std::span<const int32_t> expected,
+                                 size_t expertsPerToken, size_t tokens) {
+  ExpertDifferences out;
+  out.rows = expected.size() / expertsPerToken;
+  if (found.size() != expected.size()) {
+    out.differing = out.rows;
+    out.firstLayer = 0;
+    return out;
+  }
+  for (size_t row = out.rows; row-- > 0;)
+    if (!std::ranges::equal(
+            found.subspan(row * expertsPerToken, expertsPerToken),
+            expected.subspan(row * expertsPerToken, expertsPerToken))) {
+      ++out.differing;
+      out.firstLayer = row / tokens;
+    }
+  return out;
+}
+
+/// With int8 inputs a quant's neighbour may tip a choice between experts that
+/// are even, which a sound artifact does to a few tokens in a hundred. What
+/// comes behind such a choice can't be compared any more.
+constexpr size_t kTippedRowsIn = 8;
+
 Result<VerifyReport> compare(const CompiledOutput &compiled, double tolerance,
+                             size_t expertsPerToken,
                              const ReferenceOutput &packed,
                              const ReferenceOutput &plain,
                              const ReferenceOutput &source, int64_t tokens,
@@ -188,19 +220,29 @@ Result<VerifyReport> compare(const CompiledOutput &compiled, double tolerance,
     std::span<const float> b(packed.logits.data() + t * vocab, vocab);
     report.sameGreedy &= argmax(a) == argmax(b);
   }
-  if (!packed.experts.empty())
-    report.sameExperts = compiled.experts == packed.experts;
-  for (size_t l = 0; l < report.layers.size(); ++l)
+  size_t comparable = compiled.layers.size();
+  if (!packed.experts.empty()) {
+    ExpertDifferences found =
+        compareExperts(compiled.experts, packed.experts, expertsPerToken,
+                       static_cast<size_t>(tokens));
+    report.sameExperts = found.differing == 0;
+    bool mayTip = tolerance > kVerifyTolerance;
+    if (found.differing > (mayTip ? found.rows / kTippedRowsIn : 0))
+      return Status::error(Code::Internal,
+                           "compiled code and the reference interpreter give " +
+                               std::to_string(found.differing) + " of " +
+                               std::to_string(found.rows) +
+                               " tokens to different experts");
+    size_t moeLayers = found.rows / static_cast<size_t>(tokens);
+    if (found.differing > 0)
+      comparable = compiled.layers.size() - moeLayers + found.firstLayer;
+  }
+  for (size_t l = 0; l < std::min(report.layers.size(), comparable); ++l)
     if (!(report.layers[l] <= tolerance))
       return disagree("layer " + std::to_string(l), report.layers[l],
                       tolerance);
-  if (!(report.logits <= tolerance))
+  if (comparable == compiled.layers.size() && !(report.logits <= tolerance))
     return disagree("logits", report.logits, tolerance);
-  // A quant's neighbour may tip a choice between experts that are even.
-  if (report.sameExperts == false && tolerance <= kVerifyTolerance)
-    return Status::error(Code::Internal,
-                         "compiled code and the reference interpreter give "
-                         "tokens to different experts");
   return report;
 }
 
@@ -277,23 +319,24 @@ Result<Examination> examineArtifact(const std::string &path,
   plain.cancel = options.cancel;
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput original,
                           runReference(source, tokens, plain));
+  size_t expertsPerToken =
+      config.moe ? static_cast<size_t>(config.moe->expertsPerToken) : 0;
   RETORT_ASSIGN_OR_RETURN(
       CompiledOutput compiled,
-      runCompiled(artifact, tokens,
-                  config.moe ? static_cast<size_t>(config.moe->expertsPerToken)
-                             : 0,
-                  resident, options));
+      runCompiled(artifact, tokens, expertsPerToken, resident, options));
   RETORT_ASSIGN_OR_RETURN(result.verify,
-                          compare(compiled, tolerance, expected,
-                                  rounds ? unrounded : expected, original,
-                                  count, config.hiddenSize, vocab));
+                          compare(compiled, tolerance, expertsPerToken,
+                                  expected, rounds ? unrounded : expected,
+                                  original, count, config.hiddenSize, vocab));
   if (packed.mtp) {
     RETORT_ASSIGN_OR_RETURN(std::vector<float> draft,
                             runDraft(artifact, tokens, resident, options));
     double error = relativeRms(
         draft, std::span<const float>(expected.mtpLogits).last(vocab));
     result.verify->draft = error;
-    if (!(error <= tolerance))
+    // Which experts the draft layer chose isn't compared: with int8 inputs one
+    // may have been tipped.
+    if (!(error <= tolerance) && tolerance <= kVerifyTolerance)
       return disagree("draft logits", error, tolerance);
   }
   return result;

@@ -97,7 +97,13 @@ TEST_P(Draft, LayerIsTheReferences) {
     ASSERT_TRUE(succeeded(result));
     json verify = json::parse(result.out)["verify"];
     ASSERT_TRUE(verify.contains("draft"));
-    EXPECT_LE(verify["draft"].get<double>(), 1e-4);
+    std::string weights = std::get<0>(GetParam());
+    // Rounding may tip choices of experts, after which nothing is comparable.
+    if (weights == "int4" && !verify["same_experts"].get<bool>())
+      continue;
+    EXPECT_LE(verify["draft"].get<double>(), weights == "int4"   ? 3e-2
+                                             : weights == "int8" ? 1e-3
+                                                                 : 1e-4);
     EXPECT_GT(verify["draft"].get<double>(), 0);
   }
 }
