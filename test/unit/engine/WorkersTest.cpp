@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "runtime/engine/Workers.h"
-#include "runtime/loader/Cpu.h"
 #include "runtime/engine/Machine.h"
+#include "runtime/loader/Cpu.h"
 
 #include <gtest/gtest.h>
 
