@@ -121,7 +121,9 @@ dotVnni(int start) {
   __m512i sum = x[0];
   for (int c = 1; c < kChains; ++c)
     sum = _mm512_add_epi32(sum, x[c]);
-  return static_cast<uint64_t>(_mm_cvtsi128_si64(_mm512_castsi512_si128(sum)));
+  uint64_t first;
+  std::memcpy(&first, &sum, sizeof first);
+  return first;
 }
 __attribute__((target("avx512f,avx2,fma"))) uint64_t
 readAvx512(const std::byte *p, uint64_t n) {
