@@ -296,7 +296,7 @@ RETORT_API retort_status_code retort_session_generate(
 /*===-- Self test --------------------------------------------------------===*/
 
 typedef struct retort_selftest_result {
-  int32_t passed;          /**< 1: same greedy token, and error at most 1e-3 */
+  int32_t passed;          /**< 1: as near as the model's tolerance asks */
   int32_t greedy;          /**< largest logit's token on this machine ... */
   int32_t expected_greedy; /**< ... and when the model was compiled */
   double relative_error;   /**< RMS of the logits' difference over their RMS */
