@@ -64,7 +64,7 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu,
 
 /// Tokens whose sums are kept in scratch while the weights go by, and columns
 /// of weights that are decoded at a time, in linear launches of many tokens.
-inline constexpr int64_t kLinearTokenBlock = 96;
+inline constexpr int64_t kLinearTokenBlock = 64;
 inline constexpr int64_t kLinearColBlock = 256;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
