@@ -208,7 +208,7 @@ void LinearIntMany::emit() {
     return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
   };
   int64_t sumsPerStrip = tokenBlock * kStripRows;
-  constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+  int64_t groupsAtATime = LinearIntManyScratch::groupsAtATime(*l.inputs);
   int64_t perBlock = l.groupsPerBlock();
   auto sumsOf = [&](Index strip) { return strip * sumsPerStrip + layout.sums; };
 
@@ -217,8 +217,8 @@ void LinearIntMany::emit() {
     k.forLoop(k.index(0), strips * sumsPerStrip, k.lanes(), [&](Index at) {
       k.store(k.zero(k.vecF32()), floats, at + layout.sums, 4 * k.lanes());
     });
-    k.forLoop(k.index(0), k.index(l.groups()), kGroups, [&](Index first) {
-      Index groups = min(k.index(l.groups()) - first, kGroups);
+    k.forLoop(k.index(0), k.index(l.groups()), groupsAtATime, [&](Index first) {
+      Index groups = min(k.index(l.groups()) - first, groupsAtATime);
       gather(token, tokens, first, groups);
       auto addGroup = [&](Index s, Index g) {
         Index strip =

@@ -114,14 +114,19 @@ struct LinearIntManyScratch {
           end;
   LinearIntManyScratch(const LinearTiling &tiling,
                        const ActivationEncoding &inputs, int64_t tokens) {
-    constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+    int64_t groups = groupsAtATime(inputs);
     rowScales = words(inputs) * kStripRows;
     zeroPoints = rowScales + kStripRows;
     sums = zeroPoints + kStripRows;
     quants = sums + tiling.stripsPerTile() * tokens * kStripRows;
-    scales = quants + kGroups * tokens * words(inputs);
-    quantSums = scales + kGroups * tokens;
-    end = quantSums + kGroups * tokens;
+    scales = quants + groups * tokens * words(inputs);
+    quantSums = scales + groups * tokens;
+    end = quantSums + groups * tokens;
+  }
+  /// Of inputs: as many bytes of either kind, so that those of a token block,
+  /// with a strip's sums, stay in the first-level cache.
+  static int64_t groupsAtATime(const ActivationEncoding &inputs) {
+    return kLinearColBlock / kActivationGroup / inputs.quantBytes();
   }
   /// 32-bit words of a group's quants, which meet as many steps of weights.
   static int64_t words(const ActivationEncoding &inputs) {
