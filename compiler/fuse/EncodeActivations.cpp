@@ -49,8 +49,8 @@ Type wantedType(OpOperand &use) {
 bool canQuantize(Operation *op) {
   if (auto linear = dyn_cast<kernel::LinearOp>(op))
     return linear.getEpilogue() == kernel::Epilogue::Swiglu;
-  return isa<kernel::RmsNormOp, kernel::AttentionOp, kernel::HeadLinearOp,
-             kernel::MoeUpOp>(op);
+  return isa<kernel::RmsNormOp, kernel::AttentionOp, kernel::LatentAttentionOp,
+             kernel::HeadLinearOp, kernel::MoeUpOp>(op);
 }
 
 struct EncodeActivationsPass

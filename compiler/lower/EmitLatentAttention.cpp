@@ -33,6 +33,7 @@ LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
                               RowSink(k, launch.getResult(), k.buffer(2))};
   LinearKernel linear(k, launch.getWeight(), k.buffer(0),
                       strideOf(launch.getX()), k.buffer(1), tiling.linear);
+  linear.quantizeInputs();
   Index head = k.tile() / tiling.linear.tiles;
   int64_t headBytes =
       tiling.linear.units * linear.encoding.stripBytes(linear.cols);

@@ -35,6 +35,20 @@ LinearKernel::QuantizedRow LinearKernel::quantizedRow(Index element) const {
           group + inputs->sumsOffset(xStride) / 4};
 }
 
+void LinearKernel::quantizeInputs() {
+  if (inputs)
+    return;
+  inputs = ActivationEncoding::forWeights(encoding);
+  quantizes = inputs.has_value();
+}
+
+QuantizedGroup LinearKernel::quantizeGroup(Index from) const {
+  KernelBuilder::Values registers;
+  for (int64_t lane = 0; lane < kActivationGroup; lane += k.lanes())
+    registers.push_back(k.loadVector(x, from + lane));
+  return QuantizedGroup(k, *inputs, registers);
+}
+
 void LinearEpilogue::emit(KernelBuilder &k, const LinearTiling &tiling,
                           Index unit, Index resultRow, Buffer sums, Index at,
                           int64_t stripStride) const {

@@ -37,9 +37,12 @@ public:
         tokenBlock(linearTokenBlock(k.tokenClass())),
         layout(l.tiling, *l.inputs, tokenBlock),
         floats(k.view(k.scratch(), k.index(0), k.f32())),
-        words(k.view(k.scratch(), k.index(0), k.i32())),
-        xWords(k.view(l.x, k.index(0), k.i32())),
-        xFloats(k.view(l.x, k.index(0), k.f32())) {}
+        words(k.view(k.scratch(), k.index(0), k.i32())) {
+    if (l.quantizes)
+      return;
+    xWords = k.view(l.x, k.index(0), k.i32());
+    xFloats = k.view(l.x, k.index(0), k.f32());
+  }
 
   void emit();
 
@@ -47,6 +50,7 @@ private:
   bool hasZeroPoints() const { return l.encoding.kind == EncodingKind::Int4; }
   void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
   void unpackGroup(Index block, Index groupInBlock);
+  void prefetchGroup(Index block, Index groupInBlock);
   void registerTile(Index group, Index token, Index sums);
   /// What the sums of a token begin with; `at` is its place in the gathered
   /// inputs.
@@ -74,6 +78,13 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
   k.forLoop(k.index(0), numRows, 1, [&](Index r) {
     Index element = job.xRow ? job.xRow(firstRow + r)
                              : job.xBase + (firstRow + r) * l.xStride;
+    if (l.quantizes)
+      return k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
+        Index to = g * tokenBlock + r;
+        l.quantizeGroup(element + (firstGroup + g) * kActivationGroup)
+            .store(k, k.scratch(), to * steps + layout.quants,
+                   to + layout.scales, to + layout.quantSums);
+      });
     LinearKernel::QuantizedRow row = l.quantizedRow(element);
     k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
       Index from = firstGroup + g;
@@ -110,6 +121,14 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
       k.store(dot.zeroPointWords(decode.loadZeroPointInts(block, v)), words,
               k.index(layout.zeroPoints + lane), bytes);
   }
+}
+
+void LinearIntMany::prefetchGroup(Index block, Index groupInBlock) {
+  constexpr int64_t kLine = 64;
+  int64_t bytes = l.encoding.blockQuantBytes() / l.groupsPerBlock();
+  for (int64_t at = 0; at < bytes; at += kLine)
+    k.prefetch(l.weights, block + groupInBlock * bytes + at);
+  k.prefetch(l.weights, block + l.encoding.scaleOffset());
 }
 
 void LinearIntMany::registerTile(Index group, Index token, Index sums) {
@@ -163,9 +182,9 @@ void LinearIntMany::addProducts(Value acc, Value tokenScale, Index sums,
                                 int64_t v, Value rowScales) {
   Value products = k.intToFloat(dot.finish(acc), k.f32());
   Index to = sums + v * k.lanes();
-  k.store(k.fma(k.mul(rowScales, tokenScale), products,
-                k.loadVector(floats, to)),
-          floats, to, 4 * k.lanes());
+  k.store(
+      k.fma(k.mul(rowScales, tokenScale), products, k.loadVector(floats, to)),
+      floats, to, 4 * k.lanes());
 }
 
 /// A strip's group, unpacked in registers once for all tokens.
@@ -228,6 +247,15 @@ void LinearIntMany::emit() {
         if (isFew)
           return addGroupToFew(block, group % perBlock, g, tokens, sumsOf(s));
         unpackGroup(block, group % perBlock);
+        // The same of the next strip, which is far from this one in memory.
+        Value isLast = strips < s + 2;
+        Index next(k, k.select(isLast, k.index(0).value(), (s + 1).value()));
+        Index ahead(k, k.select(isLast, (group + groupsAtATime).value(),
+                                group.value()));
+        prefetchGroup(job.weightBase +
+                          stripOf(next) * l.encoding.stripBytes(l.cols) +
+                          ahead / perBlock * l.encoding.blockBytes(),
+                      ahead % perBlock);
         // The last tile may take rows of the block that hold no token.
         k.forLoop(k.index(0), tokens, k.target().dotTokens,
                   [&](Index n) { registerTile(g, n, sumsOf(s)); });

@@ -32,13 +32,15 @@ public:
   LinearIntOne(LinearKernel &l, const LinearJob &job)
       : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
         dot(k, l.encoding), sums(k.view(k.scratch(), k.index(0), k.f32())),
-        words(k.view(l.x, k.index(0), k.i32())),
-        scales(k.view(l.x, k.index(0), k.f32())),
-        row(l.quantizedRow(job.xBase)) {}
+        input(l.quantizes ? k.scratch() : l.x),
+        words(k.view(input, k.index(0), k.i32())),
+        scales(k.view(input, k.index(0), k.f32())), row(prepareInput()) {}
 
   void emit();
 
 private:
+  /// Finds the input's quants, or makes them in scratch.
+  LinearKernel::QuantizedRow prepareInput();
   /// A group of the input, in all lanes.
   struct Input {
     Values words;
@@ -47,10 +49,11 @@ private:
   };
   Input loadInput(Index group);
   Value start(const Input &x, Index block, int64_t v) {
-    return dot.start(x.negatedSums,
-                     l.encoding.zeroPoints
-                         ? dot.zeroPointWords(decode.loadZeroPointInts(block, v))
-                         : Value());
+    return dot.start(
+        x.negatedSums,
+        l.encoding.zeroPoints
+            ? dot.zeroPointWords(decode.loadZeroPointInts(block, v))
+            : Value());
   }
   /// Adds a group's products to a strip's sums.
   void addStrip(const Input &x, Index block, Index groupInBlock,
@@ -71,9 +74,23 @@ private:
   KernelBuilder &k;
   Decoder decode;
   GroupDot dot;
-  Buffer sums, words, scales;
+  Buffer sums, input, words, scales;
   LinearKernel::QuantizedRow row;
 };
+
+LinearKernel::QuantizedRow LinearIntOne::prepareInput() {
+  if (!l.quantizes)
+    return l.quantizedRow(job.xBase);
+  LinearIntOneScratch layout(l.tiling, *l.inputs, l.encoding, l.cols);
+  LinearKernel::QuantizedRow to = {
+      k.index(layout.quants), k.index(layout.scales), k.index(layout.sums)};
+  k.forLoop(k.index(0), k.index(l.groups()), 1, [&](Index g) {
+    l.quantizeGroup(job.xBase + g * kActivationGroup)
+        .store(k, input, to.quants + g * dot.steps(), to.scales + g,
+               to.sums + g);
+  });
+  return to;
+}
 
 LinearIntOne::Input LinearIntOne::loadInput(Index group) {
   Input x;

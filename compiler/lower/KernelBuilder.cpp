@@ -139,6 +139,11 @@ Value KernelBuilder::loadVector(Buffer from, Index at, int64_t n,
 Value KernelBuilder::loadSplat(Buffer from, Index at, int64_t n) {
   return splat(load(from, at), n);
 }
+void KernelBuilder::prefetch(Buffer from, Index at) {
+  memref::PrefetchOp::create(b, loc, from.memref, ValueRange{at.value()},
+                             /*isWrite=*/false, /*localityHint=*/3,
+                             /*isDataCache=*/true);
+}
 void KernelBuilder::store(Value value, Buffer to, Index at, int64_t align) {
   if (isa<VectorType>(value.getType()))
     vector::StoreOp::create(b, loc, value, to.memref, ValueRange{at.value()},

@@ -50,10 +50,18 @@ struct LinearKernel {
   };
   QuantizedRow quantizedRow(Index element) const;
 
+  /// Makes the kernel quantize its inputs itself where they are plain and the
+  /// weights integers: for launches of so few rows a matrix, or of inputs that
+  /// others need plain, that their producers do not.
+  void quantizeInputs();
+  /// A group of plain inputs from element `from` of x on.
+  QuantizedGroup quantizeGroup(Index from) const;
+
   KernelBuilder &k;
   PackedEncoding encoding;
-  /// Of x; none if it is plain.
+  /// Of x, or what the kernel quantizes it to; none if floats are multiplied.
   std::optional<ActivationEncoding> inputs;
+  bool quantizes = false;
   int64_t cols;
   LinearTiling tiling;
   int64_t xStride;

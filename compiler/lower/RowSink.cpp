@@ -18,72 +18,88 @@ RowSink::RowSink(KernelBuilder &k, Value result, Buffer to)
       encoding(encoding::getActivationEncoding(result.getType())),
       rowStride(kernel::strideOf(result)) {}
 
-void RowSink::storeQuants(Value quants, Index byte) const {
-  int64_t n = k->lanes();
-  if (encoding->kind == ActivationKind::Int8)
-    return k->store(k->narrow(quants, k->i8()), to, byte, n);
+/// The quants of a register as bytes.
+static Value toBytes(KernelBuilder &k, ActivationEncoding encoding,
+                     Value quants) {
+  if (encoding.kind == ActivationKind::Int8)
+    return k.narrow(quants, k.i8());
+  int64_t n = k.lanes();
   SmallVector<int64_t> order;
   for (int64_t i = 0; i < n; i += 4)
     order.append({i, i + 2, i + 1, i + 3});
-  Value halves = k->shuffle(k->narrow(quants, k->i16()), order);
-  k->store(k->bitcast(halves, k->vec(k->i8(), 2 * n)), to, byte, 2 * n);
+  Value halves = k.shuffle(k.narrow(quants, k.i16()), order);
+  return k.bitcast(halves, k.vec(k.i8(), 2 * n));
 }
 
-/// From the sums of the lanes.
-Value RowSink::negatedSums(Value sums) const {
+/// From the sums of the lanes: those of the first two columns of every four,
+/// and of the others.
+static Value negateSums(KernelBuilder &k, Value sums) {
   SmallVector<int64_t> first, second;
-  for (int64_t i = 0; i < k->lanes(); i += 4) {
+  for (int64_t i = 0; i < k.lanes(); i += 4) {
     first.append({i, i + 1});
     second.append({i + 2, i + 3});
   }
-  Value zero = k->zero(k->i32());
+  Value zero = k.zero(k.i32());
   auto half = [&](ArrayRef<int64_t> lanes) {
-    return k->sub(zero, k->reduceAdd(k->shuffle(sums, lanes)));
+    return k.sub(zero, k.reduceAdd(k.shuffle(sums, lanes)));
   };
-  return k->bitOr(k->bitAnd(half(first), k->constantInt(k->i32(), 0xffff)),
-                  k->shl(half(second), 16));
+  return k.bitOr(k.bitAnd(half(first), k.constantInt(k.i32(), 0xffff)),
+                 k.shl(half(second), 16));
 }
 
-void RowSink::store(ArrayRef<Value> registers, Index at) const {
-  int64_t n = k->lanes();
-  if (!encoding) {
-    k->store(registers.front(), to, at, 4 * n);
-    return;
-  }
+QuantizedGroup::QuantizedGroup(KernelBuilder &k, ActivationEncoding encoding,
+                               ArrayRef<Value> registers) {
   // Magnitudes compare as their bits do, and what is no number is the largest:
   // it becomes the scale, so that it isn't lost.
   Value magnitudes;
   for (Value value : registers) {
-    Value bits = k->bitAnd(k->bitcast(value, k->vecI32()),
-                           k->constantInt(k->vecI32(), 0x7fffffff));
-    magnitudes = magnitudes ? k->maxInt(magnitudes, bits) : bits;
+    Value bits = k.bitAnd(k.bitcast(value, k.vecI32()),
+                          k.constantInt(k.vecI32(), 0x7fffffff));
+    magnitudes = magnitudes ? k.maxInt(magnitudes, bits) : bits;
   }
-  Value amax = k->bitcast(k->reduceMaxInt(magnitudes), k->f32());
-  Value limit = k->constant(k->f32(), static_cast<double>(encoding->limit()));
+  Value amax = k.bitcast(k.reduceMaxInt(magnitudes), k.f32());
+  Value limit = k.constant(k.f32(), static_cast<double>(encoding.limit()));
   Value isSmall = arith::CmpFOp::create(
-      k->builder(), k->location(), arith::CmpFPredicate::OLT, amax,
-      k->constant(k->f32(), kSmallestActivation));
-  Value zero = k->zero(k->f32());
-  Value scale = k->select(isSmall, zero, k->div(amax, limit));
-  Value inverse = k->splat(k->select(isSmall, zero, k->div(limit, amax)));
-
-  Index row = at / rowStride, col = at % rowStride;
-  Index base = row * encoding->rowBytes(rowStride);
-  Index quant = base + col * encoding->quantBytes();
-  // The lanes that hold the first two columns of every four, and the others.
+      k.builder(), k.location(), arith::CmpFPredicate::OLT, amax,
+      k.constant(k.f32(), kSmallestActivation));
+  Value zero = k.zero(k.f32());
+  scale = k.select(isSmall, zero, k.div(amax, limit));
+  Value inverse = k.splat(k.select(isSmall, zero, k.div(limit, amax)));
   Value sums;
-  for (auto [i, value] : llvm::enumerate(registers)) {
-    Value quants = k->roundToInt(k->mul(value, inverse));
-    storeQuants(quants,
-                quant + static_cast<int64_t>(i) * n * encoding->quantBytes());
-    sums = sums ? k->add(sums, quants) : quants;
+  for (Value value : registers) {
+    Value rounded = k.roundToInt(k.mul(value, inverse));
+    quants.push_back(toBytes(k, encoding, rounded));
+    sums = sums ? k.add(sums, rounded) : rounded;
   }
-  Index word = base / 4 + col / kActivationGroup;
-  k->store(scale, k->view(to, k->index(0), k->f32()),
-           word + encoding->scalesOffset(rowStride) / 4);
-  if (encoding->kind == ActivationKind::Int8)
-    k->store(negatedSums(sums), k->view(to, k->index(0), k->i32()),
-             word + encoding->sumsOffset(rowStride) / 4);
+  if (encoding.kind == ActivationKind::Int8)
+    negatedSums = negateSums(k, sums);
+}
+
+void QuantizedGroup::store(KernelBuilder &k, Buffer bytes, Index quantsAt,
+                           Index scaleAt, Index sumsAt) const {
+  Index byte = quantsAt * 4;
+  for (Value part : quants) {
+    auto n = cast<VectorType>(part.getType()).getDimSize(0);
+    k.store(part, bytes, byte, n);
+    byte = byte + n;
+  }
+  k.store(scale, k.view(bytes, k.index(0), k.f32()), scaleAt);
+  if (negatedSums)
+    k.store(negatedSums, k.view(bytes, k.index(0), k.i32()), sumsAt);
+}
+
+void RowSink::store(ArrayRef<Value> registers, Index at) const {
+  if (!encoding) {
+    k->store(registers.front(), to, at, 4 * k->lanes());
+    return;
+  }
+  Index base = at / rowStride * (encoding->rowBytes(rowStride) / 4);
+  Index col = at % rowStride;
+  Index group = base + col / kActivationGroup;
+  QuantizedGroup(*k, *encoding, registers)
+      .store(*k, to, base + col / (4 / encoding->quantBytes()),
+             group + encoding->scalesOffset(rowStride) / 4,
+             group + encoding->sumsOffset(rowStride) / 4);
 }
 
 void RowSink::copy(Buffer source, Index from, int64_t count, Index at,

@@ -18,6 +18,21 @@
 
 namespace retort {
 
+/// A group of an activation as it is stored (ActivationEncoding.h).
+struct QuantizedGroup {
+  KernelBuilder::Values quants; ///< vectors of bytes, one after the other
+  mlir::Value scale;            ///< f32
+  mlir::Value negatedSums;      ///< i32; null for int16
+
+  /// From a group's elements, in as many registers as that takes.
+  QuantizedGroup(KernelBuilder &k, ActivationEncoding encoding,
+                 llvm::ArrayRef<mlir::Value> registers);
+
+  /// Positions in 32-bit words of `bytes`.
+  void store(KernelBuilder &k, Buffer bytes, Index quants, Index scale,
+             Index sums) const;
+};
+
 class RowSink {
 public:
   /// For a result, an activation, of the launch, which lies in `to`.
@@ -39,9 +54,6 @@ public:
   void clear(Index at, int64_t count) const;
 
 private:
-  void storeQuants(mlir::Value quants, Index byte) const;
-  mlir::Value negatedSums(mlir::Value sums) const;
-
   KernelBuilder *k;
   Buffer to;
   std::optional<ActivationEncoding> encoding;

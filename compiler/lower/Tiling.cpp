@@ -21,16 +21,19 @@ LinearTiling getLinearTiling(LinearOp op, TokenClass tokens) {
       op.getEpilogue() == Epilogue::Swiglu, tokens);
 }
 
+/// Four streams of weights come closest to the memory's bandwidth; the sums of
+/// sixteen strips for a token block stay in the second-level cache.
+static int64_t stripsOfTile(TokenClass tokens) {
+  return tokens == TokenClass::Many ? 16 : 4;
+}
+
 LinearTiling getLinearTiling(int64_t rows, bool swiglu, TokenClass tokens) {
   // Enough tiles to even out the workers' speeds, if the matrix allows it.
   constexpr int64_t kMinTiles = 12;
   LinearTiling tiling;
   tiling.unitStrips = swiglu ? 2 : 1;
   tiling.units = ceilDiv(ceilDiv(rows, kStripRows), tiling.unitStrips);
-  // Four streams of weights come closest to the memory's bandwidth; the sums of
-  // eight strips for a token block stay in the second-level cache.
-  tiling.unitsPerTile =
-      (tokens == TokenClass::Many ? 8 : 4) / tiling.unitStrips;
+  tiling.unitsPerTile = stripsOfTile(tokens) / tiling.unitStrips;
   while (tiling.unitsPerTile > 1 &&
          ceilDiv(tiling.units, tiling.unitsPerTile) < kMinTiles)
     tiling.unitsPerTile /= 2;
@@ -45,19 +48,24 @@ int64_t rowsOf(Value weight) {
 }
 
 int64_t linearScratchBytes(const LinearTiling &linear, Value x, Value weight,
-                           TokenClass tokens, bool gathers) {
-  if (auto inputs = encoding::getActivationEncoding(x.getType()))
+                           TokenClass tokens, bool gathers,
+                           bool quantizes = false) {
+  auto type = cast<RankedTensorType>(weight.getType());
+  PackedEncoding weights = *encoding::getPackedEncoding(type);
+  auto inputs = quantizes ? ActivationEncoding::forWeights(weights)
+                          : encoding::getActivationEncoding(x.getType());
+  if (inputs)
     return 4 * (tokens == TokenClass::One
-                    ? linear.stripsPerTile() * kStripRows
+                    ? LinearIntOneScratch(linear, *inputs, weights,
+                                          type.getDimSize(1))
+                          .end
                     : LinearIntManyScratch(linear, *inputs,
                                            linearTokenBlock(tokens))
                           .end);
-  auto type = cast<RankedTensorType>(weight.getType());
   int64_t elements =
       tokens == TokenClass::Many
           ? LinearManyScratch(linear, gathers).end
-          : LinearOneScratch(linear, *encoding::getPackedEncoding(type),
-                             type.getDimSize(1),
+          : LinearOneScratch(linear, weights, type.getDimSize(1),
                              tokens == TokenClass::One ? 1 : kFewTokens)
                 .end;
   return elements * 4;
@@ -75,7 +83,8 @@ Tiling headLinearTiling(HeadLinearOp op, TokenClass tokens) {
   return {.tiles = tiling.heads * tiling.linear.tiles,
           .scratchBytes =
               linearScratchBytes(tiling.linear, op.getX(), op.getWeight(),
-                                 tokens, /*gathers=*/false)};
+                                 tokens, /*gathers=*/false,
+                                 /*quantizes=*/true)};
 }
 
 Tiling moeUpTiling(MoeUpOp op, TokenClass tokens) {
@@ -101,15 +110,16 @@ HeadLinearTiling::HeadLinearTiling(HeadLinearOp op, TokenClass tokens)
     : heads(op.getHeads()) {
   linear = getLinearTiling(rowsOf(op.getWeight()) / heads, false, tokens);
   // Heads are tiles enough.
-  int64_t perTile = tokens == TokenClass::Many ? 8 : 4;
-  linear.unitsPerTile = std::min(perTile, linear.units);
-  linear.tiles = ceilDiv(linear.units, linear.unitsPerTile);
+  linear.setUnitsPerTile(std::min(stripsOfTile(tokens), linear.units));
 }
 
 MoeUpTiling::MoeUpTiling(MoeUpOp op, TokenClass tokens)
     : experts(op.getLists().getType().getNumExperts()),
       slots(op.getLists().getType().getSlots()) {
   linear = getLinearTiling(rowsOf(op.getWeight()) / experts, true, tokens);
+  // So are experts; the slots of one token may be few.
+  if (tokens != TokenClass::One)
+    linear.setUnitsPerTile(std::min(stripsOfTile(tokens) / 2, linear.units));
 }
 
 MoeDownTiling::MoeDownTiling(MoeDownOp op, TokenClass tokens)

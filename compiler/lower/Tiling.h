@@ -55,6 +55,10 @@ struct LinearTiling {
   int64_t unitsPerTile;
 
   int64_t stripsPerTile() const { return unitsPerTile * unitStrips; }
+  void setUnitsPerTile(int64_t n) {
+    unitsPerTile = n;
+    tiles = ceilDiv(units, n);
+  }
 };
 
 LinearTiling getLinearTiling(kernel::LinearOp op, kernel::TokenClass tokens);
@@ -97,6 +101,22 @@ struct LinearManyScratch {
     inputs = sums + tiling.stripsPerTile() * kLinearTokenBlock * kStripRows;
     // The last register tile may read a row more.
     end = inputs + (gathers ? (kLinearTokenBlock + 1) * kLinearColBlock : 0);
+  }
+};
+
+/// Scratch of an integer linear launch of one token, in 32-bit elements: the
+/// sums of the tile's strips, then, where the launch quantizes its inputs,
+/// their row.
+struct LinearIntOneScratch {
+  int64_t quants, scales, sums, end;
+  LinearIntOneScratch(const LinearTiling &tiling,
+                      const ActivationEncoding &inputs,
+                      const PackedEncoding &weights, int64_t cols) {
+    int64_t padded = weights.blocksPerStrip(cols) * weights.blockCols();
+    quants = tiling.stripsPerTile() * kStripRows;
+    scales = quants + inputs.scalesOffset(padded) / 4;
+    sums = quants + inputs.sumsOffset(padded) / 4;
+    end = quants + inputs.rowBytes(padded) / 4;
   }
 };
 

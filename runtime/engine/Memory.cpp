@@ -126,6 +126,10 @@ Result<Pages> Pages::allocate(uint64_t bytes) {
                                                 formatBytes(bytes) + ": " +
                                                 std::strerror(errno));
   pages.base = static_cast<std::byte *>(p);
+  // A hint: rows of activations and caches are far apart, one page each.
+  constexpr uint64_t kHugePage = 2 << 20;
+  if (pages.length >= 2 * kHugePage)
+    ::madvise(p, pages.length, MADV_HUGEPAGE);
   return pages;
 }
 
