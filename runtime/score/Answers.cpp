@@ -258,6 +258,13 @@ void unwrapCommand(std::string &text, std::string_view command) {
 /// Without what only decides how an answer looks.
 std::string stripLayout(std::string_view answer) {
   std::string text(trim(answer));
+  // A thin space between digits separates thousands.
+  for (size_t at = 1; (at = text.find("\\,", at)) != std::string::npos;) {
+    if (isDigit(text[at - 1]) && at + 2 < text.size() && isDigit(text[at + 2]))
+      text.erase(at, 2);
+    else
+      ++at;
+  }
   for (const char *space : {"\\!", "\\,", "\\;", "\\:", "\\ ", "~"})
     replaceAll(text, space, space == std::string_view("\\!") ? "" : " ");
   replaceAll(text, "{,}", ",");

@@ -36,8 +36,8 @@ std::vector<int32_t> fedTokens(const TextPlan &plan, const Window &window) {
   return out;
 }
 
-/// Calls `visit(i, row)` for each scored token i of a window with the model's
-/// logits before it.
+/// Called for each scored token of a window with its index in the text, the
+/// tokens before it in the context, and the logits there.
 using RowVisitor = std::function<Status(uint64_t index, uint64_t position,
                                         std::span<const float> row)>;
 

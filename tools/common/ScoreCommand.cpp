@@ -52,6 +52,14 @@ void checkUsage(const ScoreOptions &o) {
 
 Status run(const ScoreOptions &options) {
   checkUsage(options);
+  std::error_code ignored;
+  if (options.reference &&
+      !std::filesystem::is_directory(options.model, ignored) &&
+      !std::filesystem::is_directory(options.against, ignored))
+    return Status::error(Code::InvalidArgument,
+                         options.model +
+                             ": expected a checkpoint directory for "
+                             "--reference, which computes no artifact");
   if (!options.students.empty())
     return runLadder(options);
   return options.suite ? runSuiteScore(options) : runTextScore(options);
@@ -164,10 +172,6 @@ Result<score::ScoreModel> openScored(const ScoreOptions &options,
                                   "this tool is without the compiler");
     return options.openCheckpoint(path, open, options.reference);
   }
-  if (options.reference)
-    return Status::error(Code::InvalidArgument,
-                         path + ": expected a checkpoint directory, as "
-                                "--reference computes no artifact");
   RETORT_ASSIGN_OR_RETURN(score::ScoreModel model,
                           score::openModel(path, open));
   const Artifact &artifact = model.model->artifact();
