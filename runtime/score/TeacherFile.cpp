@@ -87,7 +87,8 @@ struct InputReader {
       return {};
     }
     std::vector<int32_t> out(count);
-    std::memcpy(out.data(), rest.data(), count * sizeof(int32_t));
+    if (count > 0)
+      std::memcpy(out.data(), rest.data(), count * sizeof(int32_t));
     rest = rest.subspan(count * sizeof(int32_t));
     return out;
   }
