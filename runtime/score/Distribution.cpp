@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <string>
 
 namespace retort::score {
@@ -96,6 +97,27 @@ double klDivergence(const Distribution &p, const Distribution &q) {
   return std::max(0.0, mean - p.logSum() + q.logSum());
 }
 
+TailSums sumTail(const Distribution &p, float cut, int32_t last) {
+  const float *x = p.logits().data();
+  double logSum = p.logSum();
+  auto prob = [x, logSum, cut, last](size_t i) {
+    bool listed =
+        (x[i] > cut) | ((x[i] == cut) & (static_cast<int32_t>(i) <= last));
+    double w = weight(x[i] - logSum);
+    return listed ? 0.0 : w;
+  };
+  return {sumOf(p.size(), prob),
+          sumOf(p.size(), [&](size_t i) { return prob(i) * (x[i] - logSum); })};
+}
+
+double sumProbabilities(std::span<const float> logits, double logSum) {
+  const float *x = logits.data();
+  return sumOf(logits.size(), [x, logSum](size_t i) {
+    double shifted = x[i] - logSum;
+    return weight(shifted > 0 ? 0 : shifted);
+  });
+}
+
 std::vector<int32_t> likeliest(std::span<const float> logits, size_t count) {
   count = std::min(count, logits.size());
   std::vector<int32_t> ids;
@@ -116,11 +138,16 @@ std::vector<int32_t> likeliest(std::span<const float> logits, size_t count) {
     }
     return ids;
   }
-  ids.resize(logits.size());
-  for (size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<int32_t>(i);
-  std::nth_element(ids.begin(), ids.begin() + (count - 1), ids.end(), before);
-  ids.resize(count);
+  std::vector<float> sorted(logits.begin(), logits.end());
+  std::nth_element(sorted.begin(), sorted.begin() + (count - 1), sorted.end(),
+                   std::greater<>());
+  float cut = sorted[count - 1];
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] > cut)
+      ids.push_back(static_cast<int32_t>(i));
+  for (size_t i = 0; i < logits.size() && ids.size() < count; ++i)
+    if (logits[i] == cut)
+      ids.push_back(static_cast<int32_t>(i));
   std::sort(ids.begin(), ids.end(), before);
   return ids;
 }

@@ -51,6 +51,17 @@ private:
 /// same size.
 double klDivergence(const Distribution &p, const Distribution &q);
 
+/// Sums over the ids behind the likeliest: those whose logit is less than
+/// `cut`, or equals it with an id above `last`.
+struct TailSums {
+  double mass = 0;  ///< of p
+  double plogp = 0; ///< of p log p
+};
+TailSums sumTail(const Distribution &p, float cut, int32_t last);
+
+/// Sum of e^(logit - logSum); logits are at most logSum.
+double sumProbabilities(std::span<const float> logits, double logSum);
+
 /// The `count` likeliest ids (all if there are fewer), likeliest first, the
 /// lower id first among equals.
 std::vector<int32_t> likeliest(std::span<const float> logits, size_t count);

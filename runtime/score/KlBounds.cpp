@@ -95,9 +95,7 @@ Bounds KlBounder::bound(const TeacherRecord &record, const Distribution &q) {
   }
   add(q.size());
   if (!tail.empty()) {
-    double s = 0;
-    for (float logit : tail)
-      s += expOf(logit - q.logSum());
+    double s = sumProbabilities(tail, q.logSum());
     Bounds t = rounded(record.tailMass), h = rounded(record.tailPlogP);
     uint32_t last = *std::max_element(record.codes.begin(), record.codes.end());
     double cap = expOf(-double(last) * kCodeStep + kHalfStep);

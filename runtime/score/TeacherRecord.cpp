@@ -7,8 +7,6 @@
 
 #include "runtime/score/TeacherRecord.h"
 
-#include "runtime/support/ExactExp.h"
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -77,19 +75,9 @@ TeacherRecord makeRecord(const Distribution &p, uint32_t k) {
   TeacherRecord record;
   std::vector<int32_t> order = likeliest(p.logits(), k);
   int32_t last = order.back();
-  float cut = p.logits()[last];
-  double mass = 0, plogp = 0;
-  for (size_t i = 0; i < p.size(); ++i) {
-    float logit = p.logits()[i];
-    if (logit > cut || (logit == cut && static_cast<int32_t>(i) <= last))
-      continue;
-    double logProb = p.logProb(i);
-    double prob = logProb < -700 ? 0 : exactExp(logProb);
-    mass += prob;
-    plogp += prob * logProb;
-  }
-  record.tailMass = static_cast<float>(mass);
-  record.tailPlogP = static_cast<float>(plogp);
+  TailSums tail = sumTail(p, p.logits()[last], last);
+  record.tailMass = static_cast<float>(tail.mass);
+  record.tailPlogP = static_cast<float>(std::min(tail.plogp, 0.0));
   record.ids = order;
   std::sort(record.ids.begin(), record.ids.end());
   for (int32_t id : record.ids)
