@@ -34,7 +34,7 @@ TEST(ParseSuite, ReadsMath500) {
   Problem p = only(
       R"~({"problem": "P", "solution": "so \\boxed{1}", "answer": "\\left( 3, \\frac{\\pi}{2} \\right)", "subject": "Precalculus", "level": 2, "unique_id": "test/precalculus/807.json"})~");
   EXPECT_EQ(p.answer, "\\left( 3, \\frac{\\pi}{2} \\right)");
-EXPECT_EQ(p.id, "test/precalculus/807.json");
+  EXPECT_EQ(p.id, "test/precalculus/807.json");
 }
 
 TEST(ParseSuite, ReadsAimesSpellings) {
