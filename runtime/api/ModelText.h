@@ -55,6 +55,10 @@ public:
 
   bool hasTokenizer() const { return model.has_value(); }
   bool hasChatTemplate() const { return model && model->hasChatTemplate(); }
+  /// Null without one.
+  const text::Tokenizer *tokenizer() const {
+    return model ? &model->tokenizer() : nullptr;
+  }
   /// Tokens that end an answer, as the tokenizer's files say.
   std::vector<int32_t> endTokens() const {
     return model ? model->stopIds() : std::vector<int32_t>();

@@ -7,8 +7,9 @@
 
 #include "runtime/text/Sampler.h"
 
+#include "runtime/support/ExactExp.h"
+
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -16,38 +17,8 @@
 namespace retort {
 namespace {
 
-/// e^x for x <= 0 within a few units of the last place, from operations that
-/// IEEE 754 defines exactly: e^x = 2^k e^r with |r| <= ln(2)/2, and e^r by its
-/// Taylor series to r^13, whose remainder is below 2^-57. Zero below 2^-60,
-/// which no draw of 53 bits can tell from it.
-double expNonPositive(double x) {
-  if (!(x > -41.5))
-    return 0;
-  constexpr double kLog2e = 1.44269504088896340736;
-  // ln(2) in two parts; the first has trailing zeros, so k * high is exact.
-  constexpr double kLn2High = 6.93147180369123816490e-01;
-  constexpr double kLn2Low = 1.90821492927058770002e-10;
-  constexpr double kInverseFactorials[] = {1.0 / 6227020800,
-                                           1.0 / 479001600,
-                                           1.0 / 39916800,
-                                           1.0 / 3628800,
-                                           1.0 / 362880,
-                                           1.0 / 40320,
-                                           1.0 / 5040,
-                                           1.0 / 720,
-                                           1.0 / 120,
-                                           1.0 / 24,
-                                           1.0 / 6,
-                                           0.5,
-                                           1.0,
-                                           1.0};
-  int64_t k = static_cast<int64_t>(x * kLog2e - 0.5);
-  double r = (x - double(k) * kLn2High) - double(k) * kLn2Low;
-  double sum = 0;
-  for (double coefficient : kInverseFactorials)
-    sum = sum * r + coefficient;
-  return sum * std::bit_cast<double>(uint64_t(1023 + k) << 52);
-}
+/// e^x for x <= 0; zero below 2^-60, which no draw of 53 bits can tell from it.
+double expNonPositive(double x) { return x > -41.5 ? exactExp(x) : 0; }
 
 Status invalidArgument(std::string message) {
   return Status::error(Code::InvalidArgument, std::move(message));

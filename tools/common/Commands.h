@@ -15,9 +15,16 @@
 #ifndef RETORT_TOOLS_COMMON_COMMANDS_H
 #define RETORT_TOOLS_COMMON_COMMANDS_H
 
+#include "runtime/score/LogitsSource.h"
 #include "tools/common/Cli.h"
 
 namespace retort::tools {
+
+/// Opens a checkpoint directory as a model to score; `reference` computes it
+/// with the reference interpreter. Absent where there is no compiler.
+using CheckpointOpener = std::function<Result<score::ScoreModel>(
+    const std::string &path, const score::OpenModelOptions &options,
+    bool reference)>;
 
 /// `run`: text or logits from a model. With `carried` not empty, the model is
 /// the one that this executable carries and there is no argument for it.
@@ -31,6 +38,11 @@ Action addInspectCommand(CLI::App &command);
 
 /// `check`: all hashes, all text, and the self test.
 Action addCheckCommand(CLI::App &command);
+
+/// `score`: loss, divergence from a teacher, solved problems. With `carried`
+/// not empty, the model is the one that this executable carries.
+Action addScoreCommand(CLI::App &command, const CheckpointOpener &opener = {},
+                       const std::string &carried = {});
 
 /// `tokenize`: text to ids and back.
 Action addTokenizeCommand(CLI::App &command);

@@ -22,7 +22,17 @@ static std::string carriedModel() {
 }
 
 int main(int argc, char **argv) {
+  std::string carried = carriedModel();
+  // As a word in front, since `run` takes any word for a model.
+  if (argc > 1 && std::string_view(argv[1]) == "score") {
+    CLI::App app("Measures a model that retort has compiled",
+                 std::string(argv[0]) + " score");
+    tools::Action score = tools::addScoreCommand(app, {}, carried);
+    return tools::runTool(app, argc - 1, argv + 1, score);
+  }
   CLI::App app("Runs a model that retort has compiled");
-  tools::Action run = tools::addRunCommand(app, carriedModel());
+  app.footer("With 'score' in front of the arguments the model is measured: "
+             "see score --help.");
+  tools::Action run = tools::addRunCommand(app, carried);
   return tools::runTool(app, argc, argv, run);
 }

@@ -10,7 +10,7 @@
 #include "compiler/pipelines/Compile.h"
 #include "compiler/quantize/WeightChoice.h"
 #include "runtime/abi/Format.h"
-#include "tools/retort/Progress.h"
+#include "tools/common/Progress.h"
 
 #include <filesystem>
 #include <nlohmann/json.hpp>

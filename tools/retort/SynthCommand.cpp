@@ -8,7 +8,7 @@
 #include "tools/retort/SynthCommand.h"
 
 #include "compiler/synth/Synth.h"
-#include "tools/retort/Progress.h"
+#include "tools/common/Progress.h"
 
 #include <atomic>
 #include <chrono>

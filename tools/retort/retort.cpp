@@ -8,6 +8,7 @@
 #include "tools/common/Commands.h"
 #include "tools/retort/CompileCommand.h"
 #include "tools/retort/PlanCommand.h"
+#include "tools/retort/ScoreCheckpoint.h"
 #include "tools/retort/SynthCommand.h"
 
 using namespace retort;
@@ -34,6 +35,10 @@ int main(int argc, char **argv) {
   add("inspect", "show what an artifact holds", tools::addInspectCommand);
   add("tokenize", "text to ids and back", tools::addTokenizeCommand);
   add("bench", "measure speed", tools::addBenchCommand);
+  add("score", "measure loss, divergence from a teacher, solved problems",
+      [](CLI::App &command) {
+        return tools::addScoreCommand(command, tools::openCheckpoint);
+      });
   add("check", "prove an artifact on this machine", tools::addCheckCommand);
   return tools::runTool(app, argc, argv, [&] { return action(); });
 }

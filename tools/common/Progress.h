@@ -11,8 +11,8 @@
 ///
 //===----------------------------------------------------------------------===//
 
-#ifndef RETORT_TOOLS_RETORT_PROGRESS_H
-#define RETORT_TOOLS_RETORT_PROGRESS_H
+#ifndef RETORT_TOOLS_COMMON_PROGRESS_H
+#define RETORT_TOOLS_COMMON_PROGRESS_H
 
 #include <chrono>
 #include <cstdint>
@@ -23,8 +23,10 @@ namespace retort::tools {
 
 class Progress {
 public:
-  explicit Progress(std::FILE *stream);
-  /// `step` is under way; with `total` > 0, `done` of `total` bytes are. Rate
+  /// What is counted.
+  enum class Unit { Bytes, Tokens, Replies };
+  explicit Progress(std::FILE *stream, Unit unit = Unit::Bytes);
+  /// `step` is under way; with `total` > 0, `done` of `total` units are. Rate
   /// and time left follow from what was done since the step's first call.
   void update(const std::string &step, uint64_t done, uint64_t total);
   /// Prints a line of its own.
@@ -34,7 +36,9 @@ public:
 
 private:
   using Clock = std::chrono::steady_clock;
+  std::string share(uint64_t done, uint64_t total, double rate) const;
   std::FILE *stream;
+  Unit unit;
   bool terminal;
   bool drawn = false;
   std::string step;
@@ -44,4 +48,4 @@ private:
 
 } // namespace retort::tools
 
-#endif // RETORT_TOOLS_RETORT_PROGRESS_H
+#endif // RETORT_TOOLS_COMMON_PROGRESS_H

@@ -5,14 +5,33 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "tools/retort/Progress.h"
+#include "tools/common/Progress.h"
 
 #include <unistd.h>
 
 namespace retort::tools {
 
-Progress::Progress(std::FILE *stream)
-    : stream(stream), terminal(isatty(fileno(stream)) == 1) {}
+Progress::Progress(std::FILE *stream, Unit unit)
+    : stream(stream), unit(unit), terminal(isatty(fileno(stream)) == 1) {}
+
+/// "40% of 200 tokens, 12.0 tokens/s, 10 s left".
+std::string Progress::share(uint64_t done, uint64_t total, double rate) const {
+  char text[160];
+  double percent = 100.0 * static_cast<double>(done) / double(total);
+  double left = static_cast<double>(total - done) / rate;
+  if (unit == Unit::Bytes) {
+    std::snprintf(text, sizeof(text),
+                  "%.0f%% of %.1f MB, %.0f MB/s, %.0f s left", percent,
+                  double(total) / 1e6, rate / 1e6, left);
+  } else {
+    const char *name = unit == Unit::Tokens ? "tokens" : "replies";
+    std::snprintf(text, sizeof(text),
+                  "%.0f%% of %llu %s, %.1f %s/s, %.0f s left", percent,
+                  static_cast<unsigned long long>(total), name, rate, name,
+                  left);
+  }
+  return text;
+}
 
 void Progress::update(const std::string &newStep, uint64_t done,
                       uint64_t total) {
@@ -30,25 +49,17 @@ void Progress::update(const std::string &newStep, uint64_t done,
   if (!isNew && !last && now - lastPrint < interval)
     return;
   lastPrint = now;
-  char text[256];
+  std::string text = step;
   double seconds = std::chrono::duration<double>(now - stepStart).count();
-  if (total > 0 && seconds > 0 && done > doneBefore) {
-    double rate = static_cast<double>(done - doneBefore) / seconds;
-    std::snprintf(text, sizeof(text),
-                  "%s: %.0f%% of %.1f MB, %.0f MB/s, %.0f s left", step.c_str(),
-                  100.0 * static_cast<double>(done) /
-                      static_cast<double>(total),
-                  static_cast<double>(total) / 1e6, rate / 1e6,
-                  static_cast<double>(total - done) / rate);
-  } else {
-    std::snprintf(text, sizeof(text), "%s", step.c_str());
-  }
+  if (total > 0 && seconds > 0 && done > doneBefore)
+    text += ": " + share(done, total,
+                         static_cast<double>(done - doneBefore) / seconds);
   if (terminal) {
-    std::fprintf(stream, "\r\033[K%s", text);
+    std::fprintf(stream, "\r\033[K%s", text.c_str());
     std::fflush(stream);
     drawn = true;
   } else {
-    std::fprintf(stream, "%s\n", text);
+    std::fprintf(stream, "%s\n", text.c_str());
   }
 }
 
