@@ -6,7 +6,7 @@ kernel.weight @frequencies : tensor<16xf64> literal [1.0, 0.5, 0.25, 0.125, 1.0,
 // Launches that depend on positions or caches are told from those that take the
 // rows of several sequences as they come, in phases for a few tokens too.
 // CHECK: program.phase @body_few body tokens(2, 8)
-// CHECK-NEXT: program.launch @embed_0 {{.*}} flops_per_token {{[0-9]+$}}
+// CHECK-NEXT: program.launch @embed_0 {{.*}} bytes_per_token {{[0-9]+$}}
 // CHECK-NEXT: program.launch @rope_table_0 {{.*}} reads_position
 // CHECK-NEXT: program.launch @rope_cache_0 {{.*}} reads_position
 // CHECK-NEXT: program.launch @attention_0_one {{.*}} reads_position
