@@ -283,6 +283,16 @@ TEST(CommandTest, InspectDescribes) {
   auto d = nlohmann::json::parse(json.out);
   EXPECT_EQ(d["memory"]["caches"], 64 * 4 * kHidden);
   EXPECT_EQ(d["code"][0]["target"], "host");
+  Ran batch =
+      runCommand(tools::addInspectCommand,
+                 {model.path, "--json", "--context", "64", "--sequences", "5"});
+  ASSERT_EQ(batch.code, 0) << batch.err;
+  EXPECT_EQ(nlohmann::json::parse(batch.out)["memory"]["caches"],
+            5 * 64 * 4 * kHidden);
+  EXPECT_EQ(
+      runCommand(tools::addInspectCommand, {model.path, "--sequences", "0"})
+          .code,
+      2);
   EXPECT_EQ(runCommand(tools::addInspectCommand, {"/nonexistent"}).code, 1);
 }
 
