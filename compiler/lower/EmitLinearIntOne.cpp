@@ -42,9 +42,16 @@ private:
   /// A group of the input, in all lanes.
   struct Input {
     Values words;
-    Value scale, sum;
+    Value scale;
+    Value negatedSums; ///< int4 alone
   };
   Input loadInput(Index group);
+  Value start(const Input &x, Index block, int64_t v) {
+    return dot.start(x.negatedSums,
+                     l.encoding.zeroPoints
+                         ? dot.zeroPointWords(decode.loadZeroPointInts(block, v))
+                         : Value());
+  }
   /// Adds a group's products to a strip's sums.
   void addStrip(const Input &x, Index block, Index groupInBlock,
                 MutableArrayRef<Value> sums);
@@ -71,7 +78,7 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
     x.words.push_back(k.loadSplat(words, row.quants + group * dot.steps() + i));
   x.scale = k.loadSplat(scales, row.scales + group);
   if (l.encoding.kind == EncodingKind::Int4)
-    x.sum = k.loadSplat(words, row.sums + group);
+    x.negatedSums = k.loadSplat(words, row.sums + group);
   return x;
 }
 
@@ -79,17 +86,16 @@ void LinearIntOne::addStrip(const Input &x, Index block, Index groupInBlock,
                             MutableArrayRef<Value> sums) {
   Index first = groupInBlock * kActivationGroup;
   for (int64_t v = 0; v < l.vectors(); ++v) {
-    Value acc;
+    Value acc = start(x, block, v);
     for (int64_t i = 0; i < dot.packedWords(); ++i) {
       Value packed =
           decode.loadWords(block, first + i * columnStep(l.encoding), v);
       auto [w0, w1] = dot.unpack(packed);
       acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
     }
-    Value products =
-        decode.subtractZeroPoints(dot.finish(acc), x.sum, block, v);
+    Value products = k.intToFloat(dot.finish(acc), k.f32());
     Value scale = k.mul(decode.loadScales(block, v), x.scale);
-    sums[v] = k.fma(scale, k.intToFloat(products, k.f32()), sums[v]);
+    sums[v] = k.fma(scale, products, sums[v]);
   }
 }
 

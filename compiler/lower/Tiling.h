@@ -64,7 +64,7 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu,
 
 /// Tokens whose sums are kept in scratch while the weights go by, and columns
 /// of weights that are decoded at a time, in linear launches of many tokens.
-inline constexpr int64_t kLinearTokenBlock = 96;
+inline constexpr int64_t kLinearTokenBlock = 64;
 inline constexpr int64_t kLinearColBlock = 256;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
@@ -114,14 +114,19 @@ struct LinearIntManyScratch {
           end;
   LinearIntManyScratch(const LinearTiling &tiling,
                        const ActivationEncoding &inputs, int64_t tokens) {
-    constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+    int64_t groups = groupsAtATime(inputs);
     rowScales = words(inputs) * kStripRows;
     zeroPoints = rowScales + kStripRows;
     sums = zeroPoints + kStripRows;
     quants = sums + tiling.stripsPerTile() * tokens * kStripRows;
-    scales = quants + kGroups * tokens * words(inputs);
-    quantSums = scales + kGroups * tokens;
-    end = quantSums + kGroups * tokens;
+    scales = quants + groups * tokens * words(inputs);
+    quantSums = scales + groups * tokens;
+    end = quantSums + groups * tokens;
+  }
+  /// Of inputs: as many bytes of either kind, so that those of a token block,
+  /// with a strip's sums, stay in the first-level cache.
+  static int64_t groupsAtATime(const ActivationEncoding &inputs) {
+    return kLinearColBlock / kActivationGroup / inputs.quantBytes();
   }
   /// 32-bit words of a group's quants, which meet as many steps of weights.
   static int64_t words(const ActivationEncoding &inputs) {
