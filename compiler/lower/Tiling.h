@@ -70,16 +70,17 @@ static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
 
 /// Scratch of a linear launch of one or a few tokens, in f32 elements: for each
-/// token the sums of the tile's strips, the scaled activations, their sums over
-/// groups.
+/// token the sums of the tile's strips, those of a block of columns with a
+/// scale, the scaled activations, their sums over groups.
 struct LinearOneScratch {
-  int64_t sums = 0, x, groupSums;
+  int64_t sums = 0, blockSums, x, groupSums;
   int64_t row; ///< elements from one token's to the next one's
   int64_t end;
   LinearOneScratch(const LinearTiling &tiling, const PackedEncoding &encoding,
                    int64_t cols, int64_t tokens) {
     int64_t blocks = encoding.blocksPerStrip(cols);
-    x = tiling.stripsPerTile() * kStripRows;
+    blockSums = tiling.stripsPerTile() * kStripRows;
+    x = 2 * blockSums;
     groupSums = x + blocks * encoding.blockCols();
     row = groupSums + roundUp<int64_t>(blocks, 16);
     end = tokens * row;
