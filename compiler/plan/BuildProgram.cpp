@@ -137,6 +137,7 @@ std::unique_ptr<abi::LaunchT> ProgramBuilder::launch(program::LaunchOp op) {
   out->bytes_per_pair = op.getBytesPerPair();
   out->flops_per_token = op.getFlopsPerToken();
   out->flops_per_pair = op.getFlopsPerPair();
+  out->reads_position = op.getReadsPosition();
   return out;
 }
 

@@ -13,6 +13,7 @@
 #include "compiler/plan/LaunchCost.h"
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Program/Program.h"
+#include "runtime/abi/Format.h"
 
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/OperationSupport.h"
@@ -25,6 +26,8 @@ namespace retort {
 #include "compiler/plan/Passes.h.inc"
 
 namespace {
+
+static_assert(kFewTokens == abi::kExactTokens);
 
 struct PlanProgramPass : impl::PlanProgramPassBase<PlanProgramPass> {
   using PlanProgramPassBase::PlanProgramPassBase;
@@ -216,6 +219,9 @@ FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
   attrs.erase(kLayerAttr);
   attrs.erase(kLabelAttr);
   tokens = entryClass(op, tokens);
+  assert(!(op->hasTrait<kernel::ReadsPosition>() &&
+           tokens == kernel::TokenClass::Few) &&
+         "tokens of several sequences are launched one at a time");
   std::string key;
   llvm::raw_string_ostream os(key);
   os << op->getName() << attrs.getDictionary(&getContext())
@@ -270,7 +276,8 @@ void PlanProgramPass::createLaunch(OpBuilder &b, Operation *op,
       b.getI64IntegerAttr(cost.bytesPerToken),
       b.getI64IntegerAttr(cost.bytesPerPair),
       b.getI64IntegerAttr(cost.flopsPerToken),
-      b.getI64IntegerAttr(cost.flopsPerPair));
+      b.getI64IntegerAttr(cost.flopsPerPair),
+      op->hasTrait<kernel::ReadsPosition>() ? b.getUnitAttr() : nullptr);
 }
 
 void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,

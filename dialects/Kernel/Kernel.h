@@ -49,6 +49,11 @@ inline int64_t strideOf(mlir::Value activation) {
 inline int64_t paddedHeadSize(int64_t headDim) {
   return 2 * roundUp<int64_t>(headDim / 2, 16);
 }
+
+/// The trait of launches that depend on positions; see Kernel.td.
+template <typename ConcreteType>
+class ReadsPosition
+    : public mlir::OpTrait::TraitBase<ConcreteType, ReadsPosition> {};
 } // namespace retort::kernel
 
 #define GET_OP_CLASSES

@@ -188,6 +188,12 @@ def Kernel_EntryOp : Kernel_Op<"entry", [Symbol, IsolatedFromAbove, SingleBlock,
 
 //===-- Launches -----------------------------------------------------------===//
 
+/// What a token's row becomes depends on its position or on a cache, and on no
+/// other row of the launch's activations; a single token may be launched alone.
+def Kernel_ReadsPosition : NativeOpTrait<"ReadsPosition"> {
+  let cppNamespace = "::retort::kernel";
+}
+
 class Kernel_LaunchOp<string opMnemonic, list<Trait> traits = []> : Kernel_Op<opMnemonic, [Pure] # traits> {
   let hasVerifier = 1;
 }
@@ -245,7 +251,7 @@ def Kernel_LinearOp : Kernel_LaunchOp<"linear", [AttrSizedOperandSegments]> {
     (`epilogue` $epilogue^)? attr-dict `:` `(` type($x) `,` type($weight) `)` `->` type($result)
   }];
 }
-def Kernel_RopeTableOp : Kernel_LaunchOp<"rope_table"> {
+def Kernel_RopeTableOp : Kernel_LaunchOp<"rope_table", [Kernel_ReadsPosition]> {
   let summary = "Cosines and sines of the chunk's positions";
   let description = [{
     `inv_freq` holds one angular frequency per rotated pair, in radians per
@@ -258,7 +264,7 @@ def Kernel_RopeTableOp : Kernel_LaunchOp<"rope_table"> {
   let assemblyFormat = "$inv_freq `scale` $scale attr-dict `:` functional-type(operands, results)";
 }
 
-def Kernel_RopeCacheOp : Kernel_LaunchOp<"rope_cache"> {
+def Kernel_RopeCacheOp : Kernel_LaunchOp<"rope_cache", [Kernel_ReadsPosition]> {
   let summary = "Rotary embedding of queries and keys, and the cache write";
   let description = [{
     `qkv[t]` holds `num_heads` query heads, then the key heads, then the value
@@ -272,7 +278,7 @@ def Kernel_RopeCacheOp : Kernel_LaunchOp<"rope_cache"> {
   let assemblyFormat = "$qkv `,` $table `,` $keys `,` $values `heads` $num_heads attr-dict `:` functional-type(operands, results)";
 }
 
-def Kernel_AttentionOp : Kernel_LaunchOp<"attention"> {
+def Kernel_AttentionOp : Kernel_LaunchOp<"attention", [Kernel_ReadsPosition]> {
   let summary = "Causal grouped-query attention over the cache";
   let description = [{
     Query head h uses key/value head h / (num_heads / kv heads). For token t, over
@@ -305,7 +311,7 @@ def Kernel_HeadLinearOp : Kernel_LaunchOp<"head_linear"> {
       `:` functional-type(operands, results)}];
 }
 
-def Kernel_LatentCacheOp : Kernel_LaunchOp<"latent_cache"> {
+def Kernel_LatentCacheOp : Kernel_LaunchOp<"latent_cache", [Kernel_ReadsPosition]> {
   let summary = "What latent attention caches of each token";
   let description = [{
     From `offset` on a row of `kv` holds the latent, as long as `norm`, and at the
@@ -322,7 +328,7 @@ def Kernel_LatentCacheOp : Kernel_LaunchOp<"latent_cache"> {
       `:` functional-type(operands, results)}];
 }
 
-def Kernel_LatentAttentionOp : Kernel_LaunchOp<"latent_attention"> {
+def Kernel_LatentAttentionOp : Kernel_LaunchOp<"latent_attention", [Kernel_ReadsPosition]> {
   let summary = "Causal attention of all heads over one cached latent";
   let description = [{
     The query of head h is what `absorbed` has at h * rank, rank elements (a

@@ -77,6 +77,9 @@ LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &symbols) {
         (*this)->getParentOp(), cast<FlatSymbolRefAttr>(arg));
     if (!isa_and_nonnull<BufferOp, kernel::WeightOp>(target))
       return emitOpError("expected a buffer or weight named ") << arg;
+    auto buffer = dyn_cast<BufferOp>(target);
+    if (buffer && buffer.getKind() == BufferKind::Cache && !getReadsPosition())
+      return emitOpError("expected reads_position beside the cache ") << arg;
   }
   return success();
 }

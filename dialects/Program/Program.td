@@ -67,16 +67,20 @@ def Program_LaunchOp : Program_Op<"launch", [HasParent<"PhaseOp">, DeclareOpInte
     ```
     The tile count is `tiles * ceil(n_tokens / tokens_per_tile)`, or `tiles` if
     tokens_per_tile is 0. Bytes and flops feed the ledger; those per pair count
-    (query, key) pairs of attention.
+    (query, key) pairs of attention. `reads_position` launches take the tokens
+    of several sequences one at a time; one with a cache among its arguments is
+    always one of these.
   }];
   let arguments = (ins FlatSymbolRefAttr:$kernel, ArrayAttr:$args, I64Attr:$tiles, I64Attr:$tokens_per_tile,
       I64Attr:$layer, StrAttr:$label, DefaultValuedAttr<I64Attr, "0">:$weight_bytes,
       DefaultValuedAttr<I64Attr, "0">:$bytes_per_token, DefaultValuedAttr<I64Attr, "0">:$bytes_per_pair,
-      DefaultValuedAttr<I64Attr, "0">:$flops_per_token, DefaultValuedAttr<I64Attr, "0">:$flops_per_pair);
+      DefaultValuedAttr<I64Attr, "0">:$flops_per_token, DefaultValuedAttr<I64Attr, "0">:$flops_per_pair,
+      UnitAttr:$reads_position);
   let assemblyFormat = [{
     $kernel $args `tiles` $tiles `tokens_per_tile` $tokens_per_tile `layer` $layer `label` $label
     (`weight_bytes` $weight_bytes^)? (`bytes_per_token` $bytes_per_token^)? (`bytes_per_pair` $bytes_per_pair^)?
-    (`flops_per_token` $flops_per_token^)? (`flops_per_pair` $flops_per_pair^)? attr-dict
+    (`flops_per_token` $flops_per_token^)? (`flops_per_pair` $flops_per_pair^)?
+    (`reads_position` $reads_position^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -88,6 +88,10 @@ static_assert(sizeof(PartHeader) == 48);
 /// Activation buffers hold roundUp(max_chunk, kTokenPadding) rows: kernels may
 /// compute, and spoil, up to that many rows beyond the last token's.
 inline constexpr uint64_t kTokenPadding = 8;
+/// Phases that serve at most so many tokens give each of them, bit by bit, what
+/// it would be given alone: guesses can be checked, and sequences decoded,
+/// together.
+inline constexpr uint64_t kExactTokens = 8;
 /// Cache buffers hold roundUp(max_context, kPositionPadding) positions.
 inline constexpr uint64_t kPositionPadding = 64;
 

@@ -19,7 +19,9 @@
 extern "C" {
 #endif
 
-/** What every launch of a phase is told. */
+/** What every launch of a phase is told. Where the tokens belong to several
+ *  sequences, launches that read the position are called for one token at a
+ *  time (see Launch.reads_position), the others for all with position 0. */
 typedef struct retort_kernel_scalars {
   int64_t n_tokens;  /**< tokens of this chunk, at least 1 */
   int64_t position;  /**< position of the chunk's first token in the context */
@@ -28,7 +30,9 @@ typedef struct retort_kernel_scalars {
 
 /**
  * Computes tile number `tile` of a launch.
- * args:    the launch's buffers and weights in order, 64-byte aligned
+ * args:    the launch's buffers and weights in order, 64-byte aligned; rows of
+ *          buffers, which launches that read the position may be given, where
+ *          they lie in the buffer
  * scratch: the kernel's scratch_bytes, 64-byte aligned, contents undefined
  */
 typedef void (*retort_kernel_fn)(void *const *args,

@@ -5,30 +5,15 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "runtime/api/retort.h"
-
-#include "runtime/api/ModelText.h"
-#include "runtime/engine/Generator.h"
+#include "runtime/api/Handles.h"
 #include "runtime/engine/SelfTest.h"
 #include "runtime/loader/Semantics.h"
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
-#include <new>
 
 using namespace retort;
-
-/// What a model handle stands for; sessions keep it alive.
-struct ModelState {
-  std::shared_ptr<const Model> model;
-  ModelText text;
-  GenerationDefaults defaults;
-};
-
-struct retort_model {
-  std::shared_ptr<const ModelState> state;
-};
+using namespace retort::api;
 
 struct retort_session {
   std::mutex mutex;
@@ -38,72 +23,6 @@ struct retort_session {
 };
 
 namespace {
-
-static_assert(RETORT_INTERNAL == static_cast<int>(Code::Internal));
-
-/// Fixed storage: the message of a failed allocation must not need one.
-thread_local char lastError[2048] = "";
-
-retort_status_code fail(Code code, std::string_view message) {
-  size_t length = std::min(message.size(), sizeof lastError - 1);
-  // Cut between characters, not within one.
-  while (length < message.size() && length > 0 &&
-         (static_cast<unsigned char>(message[length]) & 0xc0) == 0x80)
-    --length;
-  std::memcpy(lastError, message.data(), length);
-  lastError[length] = '\0';
-  return static_cast<retort_status_code>(code);
-}
-
-retort_status_code report(const Status &status) {
-  return status.isOk() ? RETORT_OK : fail(status.code(), status.message());
-}
-
-/// Runs a call's body; nothing that the standard library throws gets out.
-template <typename Fn> retort_status_code guarded(Fn &&body) {
-  try {
-    return report(body());
-  } catch (const std::bad_alloc &) {
-    return fail(Code::OutOfMemory, "out of memory");
-  } catch (const std::exception &error) {
-    return fail(Code::Internal, error.what());
-  } catch (...) {
-    return fail(Code::Internal, "unknown exception");
-  }
-}
-
-Status nullArgument(const char *name) {
-  return Status::error(Code::InvalidArgument,
-                       std::string(name) + ": expected a pointer, found null");
-}
-
-#define RETORT_REQUIRE(argument)                                               \
-  do {                                                                         \
-    if (!(argument))                                                           \
-      return nullArgument(#argument);                                          \
-  } while (false)
-
-/// The protocol of functions that fill a buffer.
-template <typename T>
-Status fill(std::span<const T> values, T *out, size_t capacity,
-            size_t *length) {
-  if (!length)
-    return nullArgument("length");
-  if (values.size() <= capacity && !values.empty()) {
-    if (!out)
-      return nullArgument("output");
-    std::memcpy(out, values.data(), values.size_bytes());
-  }
-  *length = values.size();
-  return Status::ok();
-}
-
-Result<std::span<const int32_t>> tokenSpan(const int32_t *tokens,
-                                           size_t count) {
-  if (!tokens && count > 0)
-    return nullArgument("tokens");
-  return std::span<const int32_t>(tokens, count);
-}
 
 OpenOptions openOptions(const retort_model_options &options) {
   OpenOptions out;
@@ -133,17 +52,6 @@ Status makeModel(Result<std::shared_ptr<const Artifact>> artifact,
 retort_sampling toC(const SamplerOptions &options) {
   return {options.temperature, options.topK,          options.topP,
           options.minP,        options.repeatPenalty, options.seed};
-}
-
-SamplerOptions fromC(const retort_sampling &sampling) {
-  SamplerOptions out;
-  out.temperature = sampling.temperature;
-  out.topK = sampling.top_k;
-  out.topP = sampling.top_p;
-  out.minP = sampling.min_p;
-  out.repeatPenalty = sampling.repeat_penalty;
-  out.seed = sampling.seed;
-  return out;
 }
 
 bool contains(const std::vector<int32_t> &ids, int32_t id) {
@@ -191,8 +99,6 @@ Result<GenerateOptions> fromC(const retort_generate_options &options,
 } // namespace
 
 extern "C" {
-
-const char *retort_last_error(void) { return lastError; }
 
 const char *retort_version(void) { return RETORT_VERSION; }
 

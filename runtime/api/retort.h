@@ -19,7 +19,8 @@
  * Threads. A model is immutable: any threads may use it at once. A session is
  * guarded by a lock: calls on one session from several threads happen one after
  * the other, those on different sessions run at the same time. Only
- * retort_session_cancel() goes past the lock. Callbacks run on the calling
+ * retort_session_cancel() goes past the lock. A batch is guarded in the same
+ * way, all its sequences by one lock. Callbacks run on the calling
  * thread with the session's lock held: they may call retort_session_cancel()
  * and functions on models, but no other function on their session.
  *
@@ -292,6 +293,105 @@ RETORT_API retort_status_code retort_session_generate(
     retort_session *session, const int32_t *prompt, size_t count,
     const retort_generate_options *options, retort_text_fn callback, void *user,
     retort_generate_stats *stats);
+
+/*===-- Batches ----------------------------------------------------------===*/
+/* Several sequences decoded together: a step reads the weights once for up to
+ * 8 of them, which costs little more than a step of one. What a sequence's
+ * logits are does not depend on the others, bit by bit; they are those that a
+ * session would compute from the same calls.
+ *
+ * Sequences are numbered from 0. Each has a context, logits and a sampler of
+ * its own; a step may leave out any of them. One that has ended makes room for
+ * another text when it is rewound to 0. RETORT_INVALID_ARGUMENT if there is no
+ * sequence of a number. */
+
+typedef struct retort_batch retort_batch;
+
+/** Zero-initialise, set `sequences`, then what else should differ. */
+typedef struct retort_batch_options {
+  uint32_t sequences; /**< how many, 1 to 1024 */
+  uint32_t context;   /**< positions of each; 0: the model's maximum, or what
+                           the available memory holds if that is less */
+  uint32_t threads;   /**< including the caller; 0: one per processor */
+  uint32_t
+      prefill_chunk; /**< tokens of a feed computed at once; 0: max_chunk */
+} retort_batch_options;
+
+/** Opens empty sequences. RETORT_OUT_OF_MEMORY, naming the bytes, if the caches
+ *  of all don't fit; RETORT_UNSUPPORTED if the model was compiled by a version
+ *  that knew no batches and there are several. */
+RETORT_API retort_status_code
+retort_batch_open(retort_model *model, const retort_batch_options *options,
+                  retort_batch **batch);
+
+/** Waits for a call that is under way, then frees. NULL is ignored. */
+RETORT_API void retort_batch_close(retort_batch *batch);
+
+/** Appends tokens to one sequence and computes the logits after the last one,
+ *  as retort_session_feed() does; errors as there. */
+RETORT_API retort_status_code retort_batch_feed(retort_batch *batch,
+                                                uint32_t sequence,
+                                                const int32_t *tokens,
+                                                size_t count);
+
+/** A token for a sequence. */
+typedef struct retort_batch_token {
+  uint32_t sequence;
+  int32_t id;
+} retort_batch_token;
+
+/** Appends one token to each of some sequences, in any order, and computes the
+ *  logits after it. RETORT_INVALID_ARGUMENT, with nothing fed, if there are
+ *  none, a sequence is named twice, an id is not in the vocabulary or a context
+ *  is full. After RETORT_CANCELLED retort_batch_position() tells which have
+ *  their token. */
+RETORT_API retort_status_code retort_batch_step(
+    retort_batch *batch, const retort_batch_token *tokens, size_t count);
+
+/** Copies the logits after a sequence's last token. `length` is set to
+ *  vocab_size, or to 0 if there are none (nothing fed, or rewound since). */
+RETORT_API retort_status_code retort_batch_logits(retort_batch *batch,
+                                                  uint32_t sequence,
+                                                  float *logits,
+                                                  size_t capacity,
+                                                  size_t *length);
+
+/** How many sequences there are. */
+RETORT_API uint32_t retort_batch_sequences(const retort_batch *batch);
+
+/** Positions that the context of each has. */
+RETORT_API uint32_t retort_batch_context(const retort_batch *batch);
+
+/** Tokens in a sequence's context; 0 if there is no such sequence. */
+RETORT_API uint32_t retort_batch_position(retort_batch *batch,
+                                          uint32_t sequence);
+
+/** Copies the tokens in a sequence's context. */
+RETORT_API retort_status_code retort_batch_tokens(retort_batch *batch,
+                                                  uint32_t sequence,
+                                                  int32_t *tokens,
+                                                  size_t capacity,
+                                                  size_t *length);
+
+/** Forgets a sequence's tokens from `position` on. */
+RETORT_API retort_status_code retort_batch_rewind(retort_batch *batch,
+                                                  uint32_t sequence,
+                                                  uint32_t position);
+
+/** Makes the feed or step that is running, or else the next one, return
+ *  RETORT_CANCELLED. From any thread or signal handler, without waiting. */
+RETORT_API void retort_batch_cancel(retort_batch *batch);
+
+/** Replaces a sequence's sampler and restarts its random numbers. At first each
+ *  has the model's defaults; rewinding leaves it as it is. */
+RETORT_API retort_status_code retort_batch_set_sampling(
+    retort_batch *batch, uint32_t sequence, const retort_sampling *sampling);
+
+/** Draws a token from the logits after a sequence's last token. It is not
+ *  fed. */
+RETORT_API retort_status_code retort_batch_sample(retort_batch *batch,
+                                                  uint32_t sequence,
+                                                  int32_t *token);
 
 /*===-- Self test --------------------------------------------------------===*/
 

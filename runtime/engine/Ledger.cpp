@@ -85,15 +85,12 @@ LaunchWork stepWork(const abi::Program &program, uint64_t tokens,
 }
 
 void Ledger::record(const abi::Program &program, uint32_t phase,
-                    uint32_t launch, uint64_t tokens, uint64_t position,
-                    uint64_t nanoseconds) {
+                    uint32_t launch, LaunchWork work, uint64_t nanoseconds) {
   if (rows.empty()) {
     rows.resize(program.phases()->size());
     for (uint32_t i = 0; i < rows.size(); ++i)
       rows[i].resize(program.phases()->Get(i)->launches()->size());
   }
-  LaunchWork work = launchWork(
-      *program.phases()->Get(phase)->launches()->Get(launch), tokens, position);
   addTo(rows[phase][launch],
         {phase, launch, 1, nanoseconds, work.bytes, work.flops});
 }

@@ -64,7 +64,7 @@ class Ledger {
 public:
   void clear() { rows.clear(); }
   void record(const abi::Program &program, uint32_t phase, uint32_t launch,
-              uint64_t tokens, uint64_t position, uint64_t nanoseconds);
+              LaunchWork work, uint64_t nanoseconds);
   /// Entries that have run, in program order.
   std::vector<LedgerEntry> entries() const;
 

@@ -56,7 +56,7 @@ uint64_t groupLimit() {
 } // namespace
 
 Result<MemoryUse> predictMemory(const abi::Index &index, uint64_t context,
-                                unsigned threads) {
+                                unsigned threads, uint64_t sequences) {
   const abi::Model &model = *index.model();
   if (context < 1 || context > model.max_context())
     return Status::error(Code::InvalidArgument,
@@ -72,6 +72,10 @@ Result<MemoryUse> predictMemory(const abi::Index &index, uint64_t context,
     (buffer->kind() == abi::BufferKind::Cache ? use.caches : use.activations) +=
         bytes;
   }
+  // A session's logits stay where they are computed.
+  if (sequences > 1)
+    use.activations += sequences * model.vocab_size() * sizeof(float);
+  use.caches = checkedMul(use.caches, sequences).value_or(UINT64_MAX / 4);
   constexpr uint64_t kTextFactor = 11;
   for (const abi::Section *section : *index.sections())
     if (section->name()->string_view() == "text/tokenizer.json")
@@ -81,6 +85,75 @@ Result<MemoryUse> predictMemory(const abi::Index &index, uint64_t context,
     scratch = std::max(scratch, kernel->scratch_bytes());
   use.scratch = roundUp(scratch, abi::kPageSize) * threads;
   return use;
+}
+
+namespace {
+
+/// OutOfMemory if that isn't available. `who` ends in a verb, and `advice` may
+/// follow.
+Status checkAvailable(uint64_t needed, const std::string &who,
+                      const char *advice) {
+  uint64_t available = availableMemory();
+  if (needed <= available)
+    return Status::ok();
+  return Status::error(Code::OutOfMemory,
+                       who + " " + formatBytes(needed) + ", of which " +
+                           formatBytes(available) + " are available" + advice);
+}
+
+} // namespace
+
+Result<uint32_t> contextFor(const abi::Index &index, uint32_t asked,
+                            unsigned threads, uint64_t sequences) {
+  auto needed = [&](uint64_t context) -> Result<uint64_t> {
+    RETORT_ASSIGN_OR_RETURN(MemoryUse use,
+                            predictMemory(index, context, threads, sequences));
+    return use.session();
+  };
+  if (asked != 0) {
+    RETORT_ASSIGN_OR_RETURN(uint64_t bytes, needed(asked));
+    std::string positions = std::to_string(asked) + " positions";
+    RETORT_RETURN_IF_ERROR(checkAvailable(
+        bytes,
+        sequences == 1 ? "a context of " + positions + " needs"
+                       : std::to_string(sequences) + " sequences of " +
+                             positions + " each need",
+        sequences == 1 ? "; ask for a smaller one"
+                       : "; ask for fewer or for less context"));
+    return asked;
+  }
+  // Caches grow with use, so an estimate from above would refuse short prompts
+  // of models with a long context.
+  uint64_t available = availableMemory();
+  uint64_t low = 0, high = index.model()->max_context();
+  RETORT_ASSIGN_OR_RETURN(uint64_t all, needed(high));
+  if (all <= available)
+    return static_cast<uint32_t>(high);
+  while (low + 1 < high) { // low fits or is 0, high does not
+    uint64_t middle = (low + high) / 2;
+    RETORT_ASSIGN_OR_RETURN(uint64_t bytes, needed(middle));
+    (bytes <= available ? low : high) = middle;
+  }
+  if (low == 0) {
+    RETORT_ASSIGN_OR_RETURN(uint64_t least, needed(1));
+    RETORT_RETURN_IF_ERROR(checkAvailable(
+        least,
+        sequences == 1 ? "a session needs"
+                       : std::to_string(sequences) + " sequences need",
+        ""));
+    return 1;
+  }
+  return static_cast<uint32_t>(low);
+}
+
+Result<uint32_t> chunkFor(const abi::Index &index, uint32_t asked) {
+  uint32_t most = index.model()->max_chunk();
+  if (asked > most)
+    return Status::error(Code::InvalidArgument,
+                         "prefill chunk: expected at most " +
+                             std::to_string(most) + ", found " +
+                             std::to_string(asked));
+  return asked ? asked : most;
 }
 
 uint64_t physicalMemory() {

@@ -23,11 +23,11 @@
 
 namespace retort {
 
-/// Bytes that running a model takes.
+/// Bytes that running a model takes. A batch is one session here.
 struct MemoryUse {
   uint64_t weights = 0;     ///< mapped from the file, shared by sessions
-  uint64_t activations = 0; ///< per session
-  uint64_t caches = 0;      ///< per session, when the context is full
+  uint64_t activations = 0; ///< per session; a batch's logits included
+  uint64_t caches = 0;      ///< of all its sequences, when contexts are full
   uint64_t scratch = 0;     ///< per session, for all of its threads
   /// The tokenizer's tables, shared by sessions: about eleven times its file,
   /// as measured on byte-level BPE of 150,000 tokens.
@@ -36,10 +36,21 @@ struct MemoryUse {
   uint64_t total() const { return weights + text + session(); }
 };
 
-/// The memory of one session of `context` positions with `threads` workers.
+/// The memory of one session of `context` positions with `threads` workers, or
+/// of a batch of several such `sequences`.
 /// InvalidArgument if `context` is not in [1, max_context].
 Result<MemoryUse> predictMemory(const abi::Index &index, uint64_t context,
-                                unsigned threads);
+                                unsigned threads, uint64_t sequences = 1);
+
+/// The positions that each of `sequences` may use: what was `asked` for, or, if
+/// that is 0, max_context or as many as the available memory holds. Errors:
+/// InvalidArgument as above, OutOfMemory naming the bytes needed and available.
+Result<uint32_t> contextFor(const abi::Index &index, uint32_t asked,
+                            unsigned threads, uint64_t sequences);
+
+/// The most tokens of a chunk: what was `asked` for or, if that is 0,
+/// max_chunk. InvalidArgument if that is exceeded.
+Result<uint32_t> chunkFor(const abi::Index &index, uint32_t asked);
 
 /// Physical memory of the machine, or of the control group if that is less.
 uint64_t physicalMemory();

@@ -6,56 +6,22 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// Executes an artifact's program. A Model is the artifact with its code and is
-/// shared; a Session owns buffers, KV cache and worker threads.
+/// One sequence, with the buffers and worker threads that compute it.
 ///
 //===----------------------------------------------------------------------===//
 
 #ifndef RETORT_RUNTIME_ENGINE_SESSION_H
 #define RETORT_RUNTIME_ENGINE_SESSION_H
 
-#include "runtime/engine/Ledger.h"
-#include "runtime/engine/Memory.h"
-#include "runtime/engine/Workers.h"
-#include "runtime/loader/CodeModule.h"
+#include "runtime/abi/Format.h"
+#include "runtime/engine/Executor.h"
 
-#include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
-#include <string>
-#include <vector>
 
 namespace retort {
-
-/// An artifact whose code is loaded. Immutable; sessions share it.
-class Model {
-public:
-  /// Loads the code of the best target, or of the one named `target`.
-  static Result<std::shared_ptr<const Model>>
-  load(std::shared_ptr<const Artifact> artifact, std::string_view target = {});
-
-  const Artifact &artifact() const { return *source; }
-  const abi::Index &index() const { return source->index(); }
-  const abi::Model &info() const { return *source->index().model(); }
-  const CodeModule &code() const { return module; }
-
-private:
-  Model(std::shared_ptr<const Artifact> artifact, CodeModule code)
-      : source(std::move(artifact)), module(std::move(code)) {}
-  std::shared_ptr<const Artifact> source;
-  CodeModule module;
-};
-
-/// A launch that has just ended, as SessionOptions::observer sees it.
-struct LaunchEvent {
-  const abi::Launch &launch;
-  const retort_kernel_scalars &scalars;
-  /// The launch's last argument: the buffer of its result, and the bytes of one
-  /// token's row there (0 if its rows are not counted by token).
-  const std::byte *result;
-  uint64_t rowBytes;
-};
 
 struct SessionOptions {
   /// Positions that may be used. 0: max_context, or as many as the available
@@ -111,7 +77,7 @@ public:
   /// for feed().
   Status speculate(std::span<const int32_t> tokens,
                    const SpeculationJudge &judge);
-  static constexpr size_t kMaxSpeculation = 8;
+  static constexpr size_t kMaxSpeculation = abi::kExactTokens;
 
   /// What the draft layer expects after `next`, which is to come after the
   /// context but has not been fed: logits [vocab_size], valid until the next
@@ -126,40 +92,30 @@ public:
   std::span<const float> logits() const;
 
   /// Tokens in the context, in order.
-  std::span<const int32_t> tokens() const { return history; }
-  uint32_t position() const { return static_cast<uint32_t>(history.size()); }
+  std::span<const int32_t> tokens() const { return sequence->tokens(); }
+  uint32_t position() const { return sequence->position(); }
   uint32_t context() const { return limit; }
   uint32_t prefillChunk() const { return chunk; }
-  unsigned threads() const { return workers->size(); }
+  unsigned threads() const { return executor->threads(); }
   bool drafts() const { return options.draft; }
-  const Model &model() const { return *shared; }
+  const Model &model() const { return executor->model(); }
 
   /// Forgets all tokens from `position` on. The logits are gone.
   Status rewind(uint32_t position);
 
   /// Makes the feed that is running, or the next one, return Cancelled at its
   /// next launch. Callable from any thread and from signal handlers.
-  void cancel() { cancelled.store(true, std::memory_order_relaxed); }
+  void cancel() { executor->cancel(); }
   /// Takes back a cancel() that no feed has seen.
-  void clearCancel() { cancelled.store(false, std::memory_order_relaxed); }
+  void clearCancel() { executor->clearCancel(); }
 
   /// What was recorded since the session began or resetLedger(). Empty unless
   /// SessionOptions::ledger is set.
-  const Ledger &ledger() const { return times; }
-  void resetLedger() { times.clear(); }
+  const Ledger &ledger() const { return executor->ledger(); }
+  void resetLedger() { executor->resetLedger(); }
 
 private:
-  struct Launch;
-  struct Phase;
-  struct Step;
-
-  Session(std::shared_ptr<const Model> model, const SessionOptions &options);
-  Status bind();
-  const Phase &phaseFor(abi::PhaseKind kind, uint64_t tokens) const;
-  bool walk(std::span<const Step> steps);
-  void observe(const Phase &phase, size_t launch,
-               const retort_kernel_scalars &scalars);
-  Status checkFeed(std::span<const int32_t> tokens) const;
+  explicit Session(const SessionOptions &options) : options(options) {}
   Status feedChunk(std::span<const int32_t> tokens, uint64_t first, bool last,
                    const LogitsSink &sink);
   /// Computes the hidden states of a chunk behind the context, then, if
@@ -167,39 +123,26 @@ private:
   Status runBody(std::span<const int32_t> tokens, int64_t headRow,
                  int64_t headCount);
   /// Logits of rows of a chunk behind the context.
-  Step head(int64_t row, int64_t count) const;
+  Status runHead(int64_t row, int64_t count);
   /// Lets the draft layer see the rows of the last chunk, now that it is known
   /// what follows them.
   Status runDraftBody(int32_t next);
-  Status runSteps(std::span<const Step> steps);
-  void setTokens(std::span<const int32_t> tokens);
-  /// `count` rows of a buffer of the program.
-  float *rowsOf(uint32_t buffer) {
-    return reinterpret_cast<float *>(buffers[buffer].data());
-  }
+  Status runSteps(std::span<const PhaseStep> steps);
+  Lane laneAt(int64_t position) const { return {&*sequence, position}; }
   /// Makes row `row` of the logits the one that logits() gives.
   void keepLogits(int64_t row);
   /// Counts tokens of the last chunk as part of the context.
   void append(std::span<const int32_t> tokens);
 
-  std::shared_ptr<const Model> shared;
   SessionOptions options;
   uint32_t limit = 0;
   uint32_t chunk = 0;
-  uint64_t headTokens = 0; ///< most tokens that a Head phase takes
-  std::unique_ptr<Workers> workers;
-  std::vector<Pages> buffers;
-  Pages scratch;
-  uint64_t scratchStride = 0; ///< bytes from one worker's scratch to the next
-  std::vector<Phase> phases;
-  std::vector<int32_t> history;
+  std::unique_ptr<Executor> executor;
+  std::optional<Sequence> sequence;
   bool hasLogits = false;
   /// Rows at the start of the hidden buffer that belong to the end of the
   /// context and that the draft layer has not seen.
   uint64_t undrafted = 0;
-  Ledger times;
-  std::atomic<bool> cancelled{false};
-  alignas(64) std::atomic<uint64_t> nextTile{0};
 };
 
 } // namespace retort

@@ -309,6 +309,28 @@ Status checkLaunch(const abi::Index &index, const abi::Phase &phase,
   return Status::ok();
 }
 
+/// What makes it possible to launch rows of several sequences one at a time.
+Status checkPosition(const abi::Index &index, const abi::Phase &phase,
+                     const abi::Launch &launch, const std::string &where) {
+  if (!launch.reads_position())
+    return Status::ok();
+  if (phase.kind() != abi::PhaseKind::Body &&
+      phase.kind() != abi::PhaseKind::DraftBody)
+    return invalid(where + ": a launch of a " + phaseKindName(phase.kind()) +
+                   " phase can't read the position");
+  for (const abi::Arg *arg : *launch.args()) {
+    if (arg->kind() != abi::ArgKind::Buffer)
+      continue;
+    const abi::Buffer &buffer = *index.program()->buffers()->Get(arg->index());
+    if (buffer.kind() == abi::BufferKind::Activation &&
+        (buffer.fixed_bytes() != 0 || buffer.bytes_per_token() == 0))
+      return invalid(where + ": reads the position, so buffer '" +
+                     buffer.name()->str() +
+                     "' was expected to have rows by token alone");
+  }
+  return Status::ok();
+}
+
 /// Phases of a kind must serve every number of tokens up to the largest, once.
 /// 0 if there are none.
 Result<uint64_t> checkCover(const abi::Program &program, abi::PhaseKind kind) {
@@ -368,9 +390,10 @@ Status checkPhases(const abi::Index &index) {
         checkRange(where + ": max_tokens", phase.max_tokens(), 1, maxChunk));
     for (uint32_t j = 0; j < phase.launches()->size(); ++j) {
       const abi::Launch &launch = *phase.launches()->Get(j);
-      RETORT_RETURN_IF_ERROR(checkLaunch(
-          index, phase, launch,
-          where + ": " + numbered("launch", j, launch.label()->string_view())));
+      std::string what =
+          where + ": " + numbered("launch", j, launch.label()->string_view());
+      RETORT_RETURN_IF_ERROR(checkLaunch(index, phase, launch, what));
+      RETORT_RETURN_IF_ERROR(checkPosition(index, phase, launch, what));
     }
   }
   RETORT_ASSIGN_OR_RETURN(uint64_t body,

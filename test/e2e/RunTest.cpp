@@ -238,6 +238,10 @@ TEST(Usage, MistakesExitWithTwo) {
       {"inspect"},
       {"check"},
       {"bench", tinyArtifact(), "--reps", "0"},
+      {"bench", tinyArtifact(), "--batch", "1,0"},
+      {"bench", tinyArtifact(), "--batch", "1025"},
+      {"bench", tinyArtifact(), "--batch", "2,x"},
+      {"inspect", tinyArtifact(), "--sequences", "0"},
       {"tokenize"},
       {"tokenize", tinyArtifact(), "x", "--jsonl", "-"},
   };

@@ -24,9 +24,11 @@ struct HandleCloser {
   void operator()(retort_session *session) const {
     retort_session_close(session);
   }
+  void operator()(retort_batch *batch) const { retort_batch_close(batch); }
 };
 using ModelHandle = std::unique_ptr<retort_model, HandleCloser>;
 using SessionHandle = std::unique_ptr<retort_session, HandleCloser>;
+using BatchHandle = std::unique_ptr<retort_batch, HandleCloser>;
 
 /// The status of a call that has just returned on this thread.
 inline Status statusOf(retort_status_code code) {

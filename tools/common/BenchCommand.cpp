@@ -5,33 +5,20 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "tools/common/Bench.h"
+
 #include "runtime/api/ModelText.h"
-#include "runtime/engine/Machine.h"
+#include "runtime/engine/Batch.h"
 #include "runtime/engine/Session.h"
 #include "tools/common/Commands.h"
 
 #include <algorithm>
-#include <chrono>
-#include <nlohmann/json.hpp>
+#include <charconv>
 
 namespace retort::tools {
-namespace {
 
 using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
-
-struct BenchOptions {
-  std::string model, target;
-  uint32_t prompt = 512, gen = 64, reps = 5, threads = 0, prefillChunk = 0;
-  bool json = false, ledger = false;
-};
-
-struct Numbers {
-  std::vector<double> prefillTps, decodeTps, loadMs;
-  uint64_t bytesPerToken = 0;
-  uint64_t prefillFlops = 0; ///< of the whole prompt
-  MachinePeaks machine;
-};
 
 double secondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -45,18 +32,12 @@ double median(std::vector<double> values) {
   return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
-/// Everything that `run` does before the first token.
-Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
-                                             bool ledger) {
+Result<std::shared_ptr<const Model>> openModel(const BenchOptions &o) {
   OpenOptions open;
   open.threads = o.threads;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
   RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));
   RETORT_ASSIGN_OR_RETURN(auto model, Model::load(artifact, o.target));
-  SessionOptions options;
-  options.threads = o.threads;
-  options.prefillChunk = o.prefillChunk;
-  options.ledger = ledger;
   uint64_t needed = uint64_t(o.prompt) + o.gen;
   if (needed > model->info().max_context())
     return Status::error(Code::InvalidArgument,
@@ -64,44 +45,15 @@ Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
                              std::to_string(model->info().max_context()) +
                              ", the model's context, found " +
                              std::to_string(needed));
-  options.context = static_cast<uint32_t>(needed);
-  return Session::create(model, options);
+  return model;
 }
 
-/// Ids spread over the vocabulary; timing does not depend on which.
-std::vector<int32_t> promptTokens(uint32_t count, uint32_t vocab) {
+std::vector<int32_t> promptTokens(uint32_t count, uint32_t vocab,
+                                  uint32_t sequence) {
   std::vector<int32_t> tokens(count);
   for (uint64_t i = 0; i < count; ++i)
-    tokens[i] = static_cast<int32_t>((i * 7919 + 17) % vocab);
+    tokens[i] = static_cast<int32_t>((i * 7919 + 17 + sequence * 101) % vocab);
   return tokens;
-}
-
-Status prefill(Session &session, const BenchOptions &o, Numbers &out) {
-  auto tokens = promptTokens(o.prompt, session.model().info().vocab_size());
-  Clock::time_point begin = Clock::now();
-  RETORT_RETURN_IF_ERROR(session.feed(tokens));
-  out.prefillTps.push_back(o.prompt / secondsSince(begin));
-  return Status::ok();
-}
-
-Status decode(Session &session, const BenchOptions &o, Numbers &out) {
-  if (o.gen == 0)
-    return Status::ok();
-  Sampler sampler(SamplerOptions{});
-  Clock::time_point begin = Clock::now();
-  for (uint32_t i = 0; i < o.gen; ++i) {
-    RETORT_ASSIGN_OR_RETURN(int32_t token, sampler.sample(session.logits()));
-    RETORT_RETURN_IF_ERROR(session.feed({&token, 1}));
-  }
-  out.decodeTps.push_back(o.gen / secondsSince(begin));
-  return Status::ok();
-}
-
-uint64_t meanBytes(const abi::Program &program, const BenchOptions &o) {
-  uint64_t sum = 0;
-  for (uint32_t i = 0; i < o.gen; ++i)
-    sum += stepWork(program, 1, o.prompt + i).bytes;
-  return o.gen ? sum / o.gen : 0;
 }
 
 Json ledgerJson(const std::vector<LedgerLine> &lines,
@@ -124,7 +76,6 @@ Json ledgerJson(const std::vector<LedgerLine> &lines,
   return out;
 }
 
-/// Sums of each phase are of one kind of work, so shares are within a phase.
 std::string ledgerTable(const std::vector<LedgerLine> &lines,
                         const MachinePeaks &machine) {
   char row[256];
@@ -151,6 +102,54 @@ std::string ledgerTable(const std::vector<LedgerLine> &lines,
     out += row;
   }
   return out;
+}
+
+namespace {
+
+struct Numbers {
+  std::vector<double> prefillTps, decodeTps, loadMs;
+  uint64_t bytesPerToken = 0;
+  uint64_t prefillFlops = 0; ///< of the whole prompt
+  MachinePeaks machine;
+};
+
+Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
+                                             bool ledger) {
+  RETORT_ASSIGN_OR_RETURN(auto model, openModel(o));
+  SessionOptions options;
+  options.threads = o.threads;
+  options.prefillChunk = o.prefillChunk;
+  options.ledger = ledger;
+  options.context = o.prompt + o.gen;
+  return Session::create(model, options);
+}
+
+Status prefill(Session &session, const BenchOptions &o, Numbers &out) {
+  auto tokens = promptTokens(o.prompt, session.model().info().vocab_size(), 0);
+  Clock::time_point begin = Clock::now();
+  RETORT_RETURN_IF_ERROR(session.feed(tokens));
+  out.prefillTps.push_back(o.prompt / secondsSince(begin));
+  return Status::ok();
+}
+
+Status decode(Session &session, const BenchOptions &o, Numbers &out) {
+  if (o.gen == 0)
+    return Status::ok();
+  Sampler sampler(SamplerOptions{});
+  Clock::time_point begin = Clock::now();
+  for (uint32_t i = 0; i < o.gen; ++i) {
+    RETORT_ASSIGN_OR_RETURN(int32_t token, sampler.sample(session.logits()));
+    RETORT_RETURN_IF_ERROR(session.feed({&token, 1}));
+  }
+  out.decodeTps.push_back(o.gen / secondsSince(begin));
+  return Status::ok();
+}
+
+uint64_t meanBytes(const abi::Program &program, const BenchOptions &o) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < o.gen; ++i)
+    sum += stepWork(program, 1, o.prompt + i).bytes;
+  return o.gen ? sum / o.gen : 0;
 }
 
 /// Of the prompt in the chunks that it is computed in.
@@ -233,6 +232,26 @@ Status bench(const BenchOptions &o) {
                                    : std::string()));
 }
 
+/// Throws what CLI11 makes a usage error of.
+std::vector<uint32_t> parseBatch(const std::string &text) {
+  std::vector<uint32_t> numbers;
+  const char *at = text.data(), *end = at + text.size();
+  while (true) {
+    uint32_t number = 0;
+    auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc() || (next != end && *next != ',') || number < 1 ||
+        number > Batch::kMaxSequences)
+      throw CLI::ValidationError(
+          "--batch", "expected numbers from 1 to " +
+                         std::to_string(Batch::kMaxSequences) +
+                         " separated by commas, found '" + text + "'");
+    numbers.push_back(number);
+    if (next == end)
+      return numbers;
+    at = next + 1;
+  }
+}
+
 } // namespace
 
 Action addBenchCommand(CLI::App &command) {
@@ -254,10 +273,17 @@ Action addBenchCommand(CLI::App &command) {
       .add_option("--prefill-chunk", o->prefillChunk, "Tokens computed at once")
       ->check(CLI::Range(1, INT32_MAX));
   command.add_option("--code", o->target, "Run the code for this target");
+  command
+      .add_option_function<std::string>(
+          "--batch",
+          [o](const std::string &text) { o->batch = parseBatch(text); },
+          "Decode so many sequences together, for each of these numbers, and "
+          "set them against one")
+      ->type_name("N,N,...");
   command.add_flag("--json", o->json, "Print JSON");
   command.add_flag("--ledger", o->ledger,
                    "Print time, bytes and flops of each kind of launch");
-  return [o] { return bench(*o); };
+  return [o] { return o->batch.empty() ? bench(*o) : benchBatch(*o); };
 }
 
 } // namespace retort::tools

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "runtime/engine/Batch.h"
 #include "runtime/engine/Memory.h"
 #include "runtime/engine/Workers.h"
 #include "runtime/loader/Artifact.h"
@@ -24,7 +25,7 @@ using Json = nlohmann::ordered_json;
 
 struct InspectOptions {
   std::string model;
-  uint32_t context = 0, threads = 0;
+  uint32_t context = 0, threads = 0, sequences = 1;
   bool weights = false, program = false, code = false, json = false;
 };
 
@@ -150,7 +151,8 @@ Json launchJson(const abi::Program &program, const abi::Launch &launch) {
           {"bytes_per_token", launch.bytes_per_token()},
           {"bytes_per_pair", launch.bytes_per_pair()},
           {"flops_per_token", launch.flops_per_token()},
-          {"flops_per_pair", launch.flops_per_pair()}};
+          {"flops_per_pair", launch.flops_per_pair()},
+          {"reads_position", launch.reads_position()}};
 }
 
 Json programJson(const abi::Program &program) {
@@ -207,7 +209,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
   uint32_t context = o.context ? o.context : index.model()->max_context();
   unsigned threads = o.threads ? o.threads : availableProcessors();
   RETORT_ASSIGN_OR_RETURN(MemoryUse memory,
-                          predictMemory(index, context, threads));
+                          predictMemory(index, context, threads, o.sequences));
   Json out = {{"path", artifact.path()},
               {"bytes", artifact.storedBytes()},
               {"producer", index.producer()->str()},
@@ -220,6 +222,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
               {"memory",
                {{"context", context},
                 {"threads", threads},
+                {"sequences", o.sequences},
                 {"weights", memory.weights},
                 {"activations", memory.activations},
                 {"caches", memory.caches},
@@ -303,12 +306,16 @@ void printSummary(const Json &d, Printer &out) {
     out.line("part      %-48s %10s", stringOf(p["name"]),
              bytesOf(p["size"]).c_str());
   const Json &use = d["memory"];
-  out.line("memory    %s at a context of %llu: weights %s, caches %s, "
+  uint64_t sequences = use["sequences"];
+  std::string many =
+      sequences > 1 ? " for each of " + std::to_string(sequences) + " sequences"
+                    : "";
+  out.line("memory    %s at a context of %llu%s: weights %s, caches %s, "
            "activations %s, scratch %s, tokenizer %s",
            bytesOf(use["total"]).c_str(), numberOf(use["context"]),
-           bytesOf(use["weights"]).c_str(), bytesOf(use["caches"]).c_str(),
-           bytesOf(use["activations"]).c_str(), bytesOf(use["scratch"]).c_str(),
-           bytesOf(use["text"]).c_str());
+           many.c_str(), bytesOf(use["weights"]).c_str(),
+           bytesOf(use["caches"]).c_str(), bytesOf(use["activations"]).c_str(),
+           bytesOf(use["scratch"]).c_str(), bytesOf(use["text"]).c_str());
   out.line("self test %s", d["self_test"].get<bool>() ? "stored" : "none");
   for (const auto &[key, value] : d["properties"].items())
     out.line("property  %s = %s", key.c_str(), stringOf(value));
@@ -395,6 +402,10 @@ Action addInspectCommand(CLI::App &command) {
       .add_option("--threads", o->threads,
                   "Predict memory with N threads; default: all processors")
       ->check(CLI::Range(1, INT32_MAX));
+  command
+      .add_option("--sequences", o->sequences,
+                  "Predict memory of a batch of N sequences; default: 1")
+      ->check(CLI::Range(1u, Batch::kMaxSequences));
   command.add_flag("--weights", o->weights, "List the packed tensors");
   command.add_flag("--program", o->program, "List buffers and launches");
   command.add_flag("--code", o->code, "List the code's symbols");

@@ -283,6 +283,16 @@ TEST(CommandTest, InspectDescribes) {
   auto d = nlohmann::json::parse(json.out);
   EXPECT_EQ(d["memory"]["caches"], 64 * 4 * kHidden);
   EXPECT_EQ(d["code"][0]["target"], "host");
+  Ran batch =
+      runCommand(tools::addInspectCommand,
+                 {model.path, "--json", "--context", "64", "--sequences", "5"});
+  ASSERT_EQ(batch.code, 0) << batch.err;
+  EXPECT_EQ(nlohmann::json::parse(batch.out)["memory"]["caches"],
+            5 * 64 * 4 * kHidden);
+  EXPECT_EQ(
+      runCommand(tools::addInspectCommand, {model.path, "--sequences", "0"})
+          .code,
+      2);
   EXPECT_EQ(runCommand(tools::addInspectCommand, {"/nonexistent"}).code, 1);
 }
 
@@ -312,6 +322,50 @@ TEST(CommandTest, BenchHasTheFieldsThatProgramsRead) {
     EXPECT_GT(d[field].get<double>(), 0) << field;
   EXPECT_EQ(d["ledger"].size(), 7u);
   Ran large = runCommand(tools::addBenchCommand, {model.path});
+  EXPECT_EQ(large.code, 1);
+}
+
+TEST(CommandTest, BenchSetsBatchesAgainstOne) {
+  TempFile model("batch.retort", modelBytes(true));
+  Ran ran =
+      runCommand(tools::addBenchCommand,
+                 {model.path, "--prompt", "16", "--gen", "8", "--reps", "2",
+                  "--threads", "2", "--batch", "4,2,4", "--json", "--ledger"});
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  auto d = nlohmann::json::parse(ran.out);
+  ASSERT_EQ(d["batch"].size(), 3u);
+  for (int i : {0, 1, 2}) {
+    EXPECT_EQ(d["batch"][i]["sequences"], 1 << i);
+    EXPECT_GT(d["batch"][i]["decode_tps"], 0.0);
+    EXPECT_GT(d["batch"][i]["over_one"], 0.0);
+  }
+  EXPECT_EQ(d["batch"][0]["over_one"], 1.0);
+  EXPECT_EQ(d["cache_bytes"], 4 * 64 * 4 * kHidden);
+  // Steps of 3, for which the head is made, and of 1.
+  EXPECT_EQ(d["ledger"].size(), 8u);
+  Ran text =
+      runCommand(tools::addBenchCommand, {model.path, "--prompt", "5", "--gen",
+                                          "2", "--reps", "1", "--batch", "3"});
+  ASSERT_EQ(text.code, 0) << text.err;
+  EXPECT_THAT(text.out, HasSubstr("over 1"));
+  EXPECT_THAT(text.out, HasSubstr("\n3 "));
+}
+
+TEST(CommandTest, BenchRefusesBatchesThatAreNone) {
+  TempFile model("batch.retort", modelBytes(true));
+  for (const char *wrong : {"0", "1,0", "-1", "two", "1,,2", "1,", ",1", " 1",
+                            "2000", "1.5", "", "99999999999999999999"})
+    EXPECT_EQ(
+        runCommand(tools::addBenchCommand, {model.path, "--prompt", "5",
+                                            "--gen", "2", "--batch", wrong})
+            .code,
+        2)
+        << wrong;
+  EXPECT_EQ(runCommand(tools::addBenchCommand, {model.path, "--prompt", "5",
+                                                "--gen", "0", "--batch", "2"})
+                .code,
+            2);
+  Ran large = runCommand(tools::addBenchCommand, {model.path, "--batch", "2"});
   EXPECT_EQ(large.code, 1);
 }
 

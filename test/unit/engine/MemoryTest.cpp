@@ -26,6 +26,17 @@ TEST(MemoryTest, PredictsEachPart) {
   EXPECT_EQ(use->total(), use->weights + use->session());
 }
 
+TEST(MemoryTest, CountsTheCachesAndLogitsOfEverySequence) {
+  TestModel test;
+  auto one = predictMemory(test.model->index(), 65, 3);
+  auto five = predictMemory(test.model->index(), 65, 3, 5);
+  ASSERT_TRUE(one.isOk() && five.isOk());
+  EXPECT_EQ(five->caches, 5 * one->caches);
+  EXPECT_EQ(five->activations, one->activations + 5 * 4u * kVocab);
+  EXPECT_EQ(five->scratch, one->scratch);
+  EXPECT_EQ(five->weights, one->weights);
+}
+
 TEST(MemoryTest, ContextOutOfRangeIsAnError) {
   TestModel test;
   for (uint64_t context : {uint64_t(0), uint64_t(kMaxContext + 1), UINT64_MAX})

@@ -104,6 +104,8 @@ std::unique_ptr<abi::PhaseT> makeBody(uint32_t low, uint32_t high) {
       1, "store", {Arg(B, HiddenStates), Arg(B, Cache)}, kHidden, 0, 0));
   phase->launches.push_back(
       makeLaunch(2, "mix", {Arg(B, HiddenStates), Arg(B, Cache)}, 1, 1, 0));
+  phase->launches[1]->reads_position = true;
+  phase->launches[2]->reads_position = true;
   phase->launches[0]->bytes_per_token = 4 * kHidden;
   phase->launches[1]->bytes_per_token = 4 * kHidden;
   phase->launches[2]->bytes_per_pair = 4 * kHidden;
@@ -141,6 +143,8 @@ std::unique_ptr<abi::PhaseT> makeDraftBody(uint32_t low, uint32_t high) {
       1, "store", {Arg(B, DraftHidden), Arg(B, DraftCache)}, kHidden, 0, 1));
   phase->launches.push_back(
       makeLaunch(2, "mix", {Arg(B, DraftHidden), Arg(B, DraftCache)}, 1, 1, 1));
+  phase->launches[1]->reads_position = true;
+  phase->launches[2]->reads_position = true;
   return phase;
 }
 

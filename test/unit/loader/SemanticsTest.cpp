@@ -168,6 +168,18 @@ const Case kCases[] = {
      "layer -2"},
     {"LaunchUnlabelled",
      [](Index &i) { i.program->phases[0]->launches[1]->label = ""; }, "label"},
+    {"PositionReadByAHead",
+     [](Index &i) { i.program->phases[2]->launches[0]->reads_position = true; },
+     "a launch of a head phase can't read the position"},
+    {"PositionReadWithoutRows",
+     [](Index &i) {
+       i.program->phases[0]->launches[1]->args[0] =
+           retort::abi::Arg(retort::abi::ArgKind::Buffer, 2);
+     },
+     "buffer 'logits' was expected to have rows by token alone"},
+    {"PositionReadWithMoreThanRows",
+     [](Index &i) { i.program->buffers[1]->fixed_bytes = 64; },
+     "buffer 'hidden' was expected to have rows by token alone"},
     // Phases.
     {"PhaseKind",
      [](Index &i) { i.program->phases[0]->kind = retort::abi::PhaseKind(4); },
