@@ -53,7 +53,10 @@ Value operator<(Index a, Index b) {
 }
 Value operator<(Index a, int64_t b) { return a < a.builder().index(b); }
 Value operator==(Index a, int64_t b) {
-  return compare(arith::CmpIPredicate::eq, a, a.builder().index(b));
+  return a == a.builder().index(b);
+}
+Value operator==(Index a, Index b) {
+  return compare(arith::CmpIPredicate::eq, a, b);
 }
 
 //===-- What the kernel was called with

@@ -16,6 +16,7 @@
 #define RETORT_COMPILER_PIPELINES_VERIFY_H
 
 #include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/encoding/CacheEncoding.h"
 #include "compiler/pack/WeightSpec.h"
 #include "compiler/pipelines/Compile.h"
 #include "runtime/abi/artifact_generated.h"
@@ -27,6 +28,7 @@ namespace retort {
 struct ExamineOptions {
   int threads = 0;
   bool verify = false;
+  CacheElement cache = CacheElement::F32; ///< what the artifact's caches hold
   const std::atomic<bool> *cancel = nullptr;
 };
 
