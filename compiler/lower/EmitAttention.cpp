@@ -83,11 +83,12 @@ private:
   int64_t vectorsPerTile(int64_t limit) const;
   /// With one token, asks for `elements` of a cache from `at` on, in lines.
   void prefetch(const CacheAccess &from, Index at, int64_t elements);
-  /// Where the block of 16 positions that begins `offset` positions after
-  /// `block` is read from: the cache or, if decoded, scratch.
+  /// Where the 16 positions are read from among which is the one `offset`
+  /// positions after `block`: the cache or, if decoded, scratch.
   Index source(const CacheAccess &cache, Index block, Index offset) {
     if (tiling.decodes)
-      return offset * size + tiling.decoded;
+      return offset / kernel::kCacheBlock * (kernel::kCacheBlock * size) +
+             tiling.decoded;
     return cache.block(block + offset, kvHead);
   }
   Value load(const CacheAccess &cache, Index at) {

@@ -153,11 +153,14 @@ void roundCachePart(CacheElement element, reference::CachePart part,
 }
 
 /// What compiled code may differ by from the reference that rounds like it.
-double toleranceOf(std::span<const WeightSpec> specs) {
+double toleranceOf(std::span<const WeightSpec> specs, CacheElement cache) {
   bool anyInt8 = std::ranges::any_of(specs, [](const WeightSpec &spec) {
     return spec.inputs && spec.inputs->kind == ActivationKind::Int8;
   });
-  return anyInt8 ? kVerifyToleranceInt8 : kVerifyTolerance;
+  if (anyInt8)
+    return kVerifyToleranceInt8;
+  bool isCoarse = cache == CacheElement::BF16 || cache == CacheElement::Int8;
+  return isCoarse ? kVerifyToleranceCache : kVerifyTolerance;
 }
 
 /// What the draft layer expects after the last token, having seen them all.
@@ -311,7 +314,7 @@ Result<Examination> examineArtifact(const std::string &path,
     packed.cache = [&](reference::CachePart part, std::span<float> elements) {
       roundCachePart(options.cache, part, elements);
     };
-  double tolerance = toleranceOf(specs);
+  double tolerance = toleranceOf(specs, options.cache);
 
   const checkpoint::ModelConfig &config = source.config();
   int64_t vocab = config.vocabSize;

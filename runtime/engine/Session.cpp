@@ -433,4 +433,28 @@ Status Session::rewind(uint32_t to) {
   return Status::ok();
 }
 
+Status Session::repeatContext(uint32_t to) {
+  uint64_t have = position();
+  if (have == 0 || have % abi::kPositionPadding || to < have || to > limit)
+    return invalidArgument(
+        "cannot repeat a context of " + std::to_string(have) + " tokens up to " +
+        std::to_string(to) + ": expected a multiple of " +
+        std::to_string(abi::kPositionPadding) + " tokens and from as many to " +
+        std::to_string(limit));
+  const auto &described = *shared->index().program()->buffers();
+  for (uint32_t i = 0; i < described.size(); ++i) {
+    uint64_t perPosition = described[i]->bytes_per_position();
+    std::byte *data = buffers[i].data();
+    // Whole padded pieces: positions of a block share lines.
+    uint64_t end = roundUp<uint64_t>(to, abi::kPositionPadding);
+    for (uint64_t at = have; at < end; at += have)
+      std::memcpy(data + at * perPosition, data,
+                  std::min(have, end - at) * perPosition);
+  }
+  undrafted = 0;
+  for (size_t i = 0; history.size() < to; ++i)
+    history.push_back(history[i]);
+  return Status::ok();
+}
+
 } // namespace retort

@@ -22,8 +22,11 @@ using Json = nlohmann::ordered_json;
 
 struct BenchOptions {
   std::string model, target;
-  uint32_t prompt = 512, gen = 64, reps = 5, threads = 0, prefillChunk = 0;
+  uint32_t prompt = 512, context = 0, gen = 64, reps = 5, threads = 0, prefillChunk = 0;
   bool json = false, ledger = false;
+
+  /// Positions before the first generated token.
+  uint32_t before() const { return std::max(prompt, context); }
 };
 
 struct Numbers {
@@ -57,10 +60,10 @@ Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
   options.threads = o.threads;
   options.prefillChunk = o.prefillChunk;
   options.ledger = ledger;
-  uint64_t needed = uint64_t(o.prompt) + o.gen;
+  uint64_t needed = uint64_t(o.before()) + o.gen;
   if (needed > model->info().max_context())
     return Status::error(Code::InvalidArgument,
-                         "prompt and generated tokens: expected at most " +
+                         "context and generated tokens: expected at most " +
                              std::to_string(model->info().max_context()) +
                              ", the model's context, found " +
                              std::to_string(needed));
@@ -87,6 +90,8 @@ Status prefill(Session &session, const BenchOptions &o, Numbers &out) {
 Status decode(Session &session, const BenchOptions &o, Numbers &out) {
   if (o.gen == 0)
     return Status::ok();
+  if (o.before() > o.prompt)
+    RETORT_RETURN_IF_ERROR(session.repeatContext(o.before()));
   Sampler sampler(SamplerOptions{});
   Clock::time_point begin = Clock::now();
   for (uint32_t i = 0; i < o.gen; ++i) {
@@ -100,7 +105,7 @@ Status decode(Session &session, const BenchOptions &o, Numbers &out) {
 uint64_t meanBytes(const abi::Program &program, const BenchOptions &o) {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < o.gen; ++i)
-    sum += stepWork(program, 1, o.prompt + i).bytes;
+    sum += stepWork(program, 1, o.before() + i).bytes;
   return o.gen ? sum / o.gen : 0;
 }
 
@@ -202,7 +207,8 @@ Status bench(const BenchOptions &o) {
   double prefillGflops = static_cast<double>(numbers.prefillFlops) / o.prompt *
                          median(numbers.prefillTps) / 1e9;
   if (o.json) {
-    Json out = {{"prefill_tps", median(numbers.prefillTps)},
+    Json out = {{"context", o.before()},
+                {"prefill_tps", median(numbers.prefillTps)},
                 {"decode_tps", decodeTps},
                 {"load_ms", median(numbers.loadMs)},
                 {"bytes_per_token", numbers.bytesPerToken},
@@ -219,13 +225,13 @@ Status bench(const BenchOptions &o) {
   std::snprintf(text, sizeof text,
                 "load     %9.1f ms\n"
                 "prefill  %9.1f t/s  (%u tokens)\n"
-                "decode   %9.1f t/s  (%u tokens, %.1f MB each)\n"
+                "decode   %9.1f t/s  (%u tokens behind %u, %.1f MB each)\n"
                 "read     %9.1f GB/s in decode (%.0f%% of this machine's %.1f "
                 "GB/s)\n"
                 "compute  %9.1f GFLOP/s in prefill (%.0f%% of this machine's "
                 "%.0f in f32, %.0f in int8)\n",
                 median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
-                decodeTps, o.gen, numbers.bytesPerToken / 1e6, gbps,
+                decodeTps, o.gen, o.before(), numbers.bytesPerToken / 1e6, gbps,
                 100 * gbps / numbers.machine.readGbps, numbers.machine.readGbps,
                 prefillGflops, 100 * prefillGflops / numbers.machine.gflops,
                 numbers.machine.gflops, numbers.machine.int8Gops);
@@ -240,6 +246,11 @@ Action addBenchCommand(CLI::App &command) {
   command.add_option("MODEL", o->model, "Compiled model")->required();
   command.add_option("--prompt", o->prompt, "Tokens of the prompt")
       ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 24));
+  command
+      .add_option("--context", o->context,
+                  "Positions before the first generated token, if that is more "
+                  "than the prompt, whose cache is then repeated")
       ->check(CLI::Range(1, 1 << 24));
   command.add_option("--gen", o->gen, "Tokens to generate")
       ->capture_default_str()
