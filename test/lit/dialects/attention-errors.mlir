@@ -40,7 +40,8 @@ func.func @caches_of_two_elements(%q: tensor<?x128xf32>, %k: !kernel.cache<keys,
 
 // -----
 
-// expected-error@+1 {{expected f32, f16, bf16 or int8, found 'int4'}}
+// expected-error@+2 {{expected f32, f16, bf16 or int8, found 'int4'}}
+// expected-error@+1 {{failed to parse Kernel_CacheType parameter 'element'}}
 func.func @unknown_element(%k: !kernel.cache<keys, 1 x 32, int4>) {
   return
 }
