@@ -16,7 +16,8 @@
 /// ```
 ///            keys                               values
 /// floats     element i * 16 + j                 element j * D + i
-/// int8       byte i / 4 * 64 + j * 4 + i % 4    byte i / 32 * 512 + j / 4 * 128
+/// int8       byte i / 4 * 64 + j * 4 + i % 4    byte i / 32 * 512 + j / 4 *
+/// 128
 ///                                                    + i % 32 * 4 + j % 4
 /// ```
 /// so that a dot product with the keys of 16 positions and a weighted sum of 16
@@ -78,8 +79,7 @@ struct CacheEncoding {
   }
   /// Of 16 positions of a head of keys or values.
   int64_t blockBytes(int64_t headSize) const {
-    return kCachePositions *
-           (headSize * elementBytes() + scaleBytes(headSize));
+    return kCachePositions * (headSize * elementBytes() + scaleBytes(headSize));
   }
   /// Where the scales of a block begin.
   int64_t scalesOffset(int64_t headSize) const {

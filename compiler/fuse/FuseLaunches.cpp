@@ -82,8 +82,8 @@ Value Fuser::partials(Location loc, int64_t groups, int64_t heads,
   int64_t splits = std::min(kMostSplits, ceilDiv(kTiles, groups));
   if (splits < 2)
     return {};
-  auto type = kernel::PartialsType::get(b.getContext(), splits, groups, heads,
-                                        size);
+  auto type =
+      kernel::PartialsType::get(b.getContext(), splits, groups, heads, size);
   return kernel::LoadPartialsOp::create(b, loc, type);
 }
 
@@ -158,7 +158,8 @@ LogicalResult Fuser::attention(model::AttentionOp op) {
   auto attn = kernel::AttentionOp::create(
       b, op.getLoc(), write.getQ().getType(), write.getQ(), write.getNewKeys(),
       write.getNewValues(),
-      partials(op.getLoc(), kvHeads, heads / kvHeads, kvLayout.paddedHead()), b.getI64IntegerAttr(heads), op.getScaleAttr());
+      partials(op.getLoc(), kvHeads, heads / kvHeads, kvLayout.paddedHead()),
+      b.getI64IntegerAttr(heads), op.getScaleAttr());
   label(attn, "attention", layer);
   map.map(op.getResult(), attn.getResult());
   headsOf[op.getResult()] = qHeads;

@@ -60,8 +60,8 @@ Value CacheAccess::toElement(Value v) const {
 }
 
 Value CacheAccess::load(Index at) const {
-  Value v = k->loadVector(buffer, at, lanes(),
-                          encoding.elementBytes() * lanes());
+  Value v =
+      k->loadVector(buffer, at, lanes(), encoding.elementBytes() * lanes());
   return encoding.element == CacheElement::F32 ? v : k->extend(v, k->f32());
 }
 
@@ -71,16 +71,15 @@ Buffer CacheAccess::scales() const {
 
 Value CacheAccess::loadWords(Index at) const {
   constexpr int64_t kAlign = 32; // of blocks
-  return k->bitcast(k->loadVector(buffer, at, 4 * lanes(),
-                                  std::min(4 * lanes(), kAlign)),
-                    k->vecI32());
+  return k->bitcast(
+      k->loadVector(buffer, at, 4 * lanes(), std::min(4 * lanes(), kAlign)),
+      k->vecI32());
 }
 
 Value CacheAccess::loadScales(Index block, Index group, Index position) const {
   Index at = (block + encoding.scalesOffset(size)) / 2 +
              group * kCachePositions + position;
-  return k->extend(k->loadVector(scales(), at, lanes(), 2 * lanes()),
-                   k->f32());
+  return k->extend(k->loadVector(scales(), at, lanes(), 2 * lanes()), k->f32());
 }
 
 Value CacheAccess::loadScale(Index block, Index group, Index position) const {
@@ -89,8 +88,8 @@ Value CacheAccess::loadScale(Index block, Index group, Index position) const {
   return k->extend(k->load(scales(), at), k->f32());
 }
 
-std::pair<CacheAccess::Values, Value>
-CacheAccess::quantize(Buffer source, Index from) const {
+std::pair<CacheAccess::Values, Value> CacheAccess::quantize(Buffer source,
+                                                            Index from) const {
   Values registers;
   for (int64_t i = 0; i < kCacheGroup; i += lanes())
     registers.push_back(k->loadVector(source, from + i));
@@ -107,20 +106,17 @@ CacheAccess::quantize(Buffer source, Index from) const {
   Value isSmall = compare(*k, arith::CmpFPredicate::OLT, amax,
                           k->constant(k->f32(), kSmallestCached));
   Value zero = k->zero(k->f32());
-  Value nan =
-      k->constant(k->f32(), std::numeric_limits<double>::quiet_NaN());
+  Value nan = k->constant(k->f32(), std::numeric_limits<double>::quiet_NaN());
   Value wanted =
       k->select(isFinite, k->div(amax, k->constant(k->f32(), 127)), nan);
   Value scale = k->bitcast(bf16Bits(*k, k->select(isSmall, zero, wanted)),
                            k->builder().getBF16Type());
-  Value inverse =
-      k->splat(k->select(isSmall, zero,
-                         k->div(k->constant(k->f32(), 1.0),
-                                k->extend(scale, k->f32()))));
+  Value inverse = k->splat(k->select(
+      isSmall, zero,
+      k->div(k->constant(k->f32(), 1.0), k->extend(scale, k->f32()))));
   Values quants;
   for (Value value : registers)
-    quants.push_back(
-        k->narrow(k->roundToInt(k->mul(value, inverse)), k->i8()));
+    quants.push_back(k->narrow(k->roundToInt(k->mul(value, inverse)), k->i8()));
   return {quants, scale};
 }
 
@@ -247,17 +243,16 @@ void CacheAccess::decodeRow(Index position, Buffer to, Index at) const {
       position * (encoding.latentRowBytes(size) / encoding.elementBytes());
   int64_t bytes = 4 * lanes();
   if (!isInt8()) {
-    k->forLoop(k->index(0), k->index(size), lanes(), [&](Index i) {
-      k->store(load(row + i), to, at + i, bytes);
-    });
+    k->forLoop(k->index(0), k->index(size), lanes(),
+               [&](Index i) { k->store(load(row + i), to, at + i, bytes); });
     return;
   }
   k->forLoop(k->index(0), k->index(size / kCacheGroup), 1, [&](Index g) {
     Value scale =
         k->splat(k->extend(k->load(scales(), (row + size) / 2 + g), k->f32()));
     for (int64_t i = 0; i < kCacheGroup; i += lanes()) {
-      Value quants = k->loadVector(buffer, row + g * kCacheGroup + i, lanes(),
-                                   lanes());
+      Value quants =
+          k->loadVector(buffer, row + g * kCacheGroup + i, lanes(), lanes());
       Value v = k->intToFloat(k->signExtend(quants, k->i32()), k->f32());
       k->store(k->mul(v, scale), to, at + g * kCacheGroup + i, bytes);
     }

@@ -362,8 +362,8 @@ void AttentionEmitter::addValues(Index block, Index valid) {
                             scratch, weight + j + (r * kAttentionBlock + u));
                       },
                       [&](int64_t v) {
-                        return load(values, value + j * size +
-                                                (u * size + v * lanes));
+                        return load(values,
+                                    value + j * size + (u * size + v * lanes));
                       });
                 return next;
               });
@@ -419,8 +419,7 @@ void AttentionEmitter::attend() {
 
 void AttentionEmitter::combine(Index token, Index active) {
   Buffer parts = k.view(k.buffer(3), k.index(0), k.f32());
-  Value lowest =
-      k.constant(k.f32(), -std::numeric_limits<double>::infinity());
+  Value lowest = k.constant(k.f32(), -std::numeric_limits<double>::infinity());
   auto maximumAt = [&](Index s, Index g) {
     return record(token, s) + partials.maximaOffset() + g;
   };
@@ -452,11 +451,10 @@ void AttentionEmitter::combine(Index token, Index active) {
             Values next(carried.begin(), carried.end());
             Value weight = k.loadSplat(scratch, weights + s);
             for (int64_t v = 0; v < vectors; ++v)
-              next[v] = k.fma(
-                  weight,
-                  k.loadVector(parts, record(token, s) + g * size + i +
-                                          v * lanes),
-                  next[v]);
+              next[v] = k.fma(weight,
+                              k.loadVector(parts, record(token, s) + g * size +
+                                                      i + v * lanes),
+                              next[v]);
             return next;
           });
       for (int64_t v = 0; v < vectors; ++v)

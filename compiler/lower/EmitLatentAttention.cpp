@@ -61,8 +61,7 @@ LogicalResult emitLatentCache(KernelBuilder &k, Operation *op) {
   CacheAccess cache(k, type, k.buffer(3));
   // What isn't kept as it is goes through scratch.
   bool isPlain = type.getElement() == CacheElement::F32;
-  Buffer row =
-      isPlain ? k.buffer(3) : k.view(k.scratch(), k.index(0), k.f32());
+  Buffer row = isPlain ? k.buffer(3) : k.view(k.scratch(), k.index(0), k.f32());
   int64_t rank =
       cast<RankedTensorType>(launch.getNorm().getType()).getDimSize(0);
   int64_t rope = strideOf(launch.getTable());

@@ -115,9 +115,8 @@ void RopeCacheEmitter::emitToken(Index t) {
   Index slot = position % kernel::kCacheBlock;
   k.forLoop(k.index(0), k.index(kvHeads), 1, [&](Index h) {
     emitRotation(k, qkv, row + (h + numHeads) * size, table, tableRow, size,
-                 /*interleaved=*/false, [&](Index i, Value v) {
-                   k.store(v, scratch, i, bytes);
-                 });
+                 /*interleaved=*/false,
+                 [&](Index i, Value v) { k.store(v, scratch, i, bytes); });
     keys.storeHead(scratch, k.index(0), keys.block(position, h), slot);
     values.storeHead(qkv, row + (h + (numHeads + kvHeads)) * size,
                      values.block(position, h), slot);
@@ -129,19 +128,19 @@ void RopeCacheEmitter::emitToken(Index t) {
 LogicalResult emitRopeCache(KernelBuilder &k, Operation *op) {
   auto rope = cast<kernel::RopeCacheOp>(op);
   kernel::CacheType cache = rope.getKeys().getType();
-  RopeCacheEmitter emitter{.k = k,
-                           .qkv = k.buffer(0),
-                           .table = k.buffer(1),
-                           .keys = {k, cache, k.buffer(2)},
-                           .values = {k, rope.getValues().getType(),
-                                      k.buffer(3)},
-                           .result = k.buffer(4),
-                           .scratch = k.view(k.scratch(), k.index(0), k.f32()),
-                           .numHeads = static_cast<int64_t>(rope.getNumHeads()),
-                           .kvHeads = cache.getNumHeads(),
-                           .size = cache.getHeadSize(),
-                           .qkvStride = kernel::strideOf(rope.getQkv()),
-                           .qStride = kernel::strideOf(rope.getQ())};
+  RopeCacheEmitter emitter{
+      .k = k,
+      .qkv = k.buffer(0),
+      .table = k.buffer(1),
+      .keys = {k, cache, k.buffer(2)},
+      .values = {k, rope.getValues().getType(), k.buffer(3)},
+      .result = k.buffer(4),
+      .scratch = k.view(k.scratch(), k.index(0), k.f32()),
+      .numHeads = static_cast<int64_t>(rope.getNumHeads()),
+      .kvHeads = cache.getNumHeads(),
+      .size = cache.getHeadSize(),
+      .qkvStride = kernel::strideOf(rope.getQkv()),
+      .qStride = kernel::strideOf(rope.getQ())};
   int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
   Index first = k.tile() * tokensPerTile;
   Index end = min(first + tokensPerTile, k.numTokens());

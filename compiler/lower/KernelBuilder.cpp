@@ -52,9 +52,7 @@ Value operator<(Index a, Index b) {
   return compare(arith::CmpIPredicate::ult, a, b);
 }
 Value operator<(Index a, int64_t b) { return a < a.builder().index(b); }
-Value operator==(Index a, int64_t b) {
-  return a == a.builder().index(b);
-}
+Value operator==(Index a, int64_t b) { return a == a.builder().index(b); }
 Value operator==(Index a, Index b) {
   return compare(arith::CmpIPredicate::eq, a, b);
 }

@@ -211,7 +211,8 @@ Status Compiler::choose() {
   else
     return Status::error(Code::InvalidArgument,
                          "--kv: expected auto, f32, f16, bf16 or int8, found "
-                         "'" + options.kv + "'");
+                         "'" +
+                             options.kv + "'");
   report.kv = pipeline.kv;
   return Status::ok();
 }

@@ -74,9 +74,8 @@ Result<Matrix> Model::groupedQueryAttention(const Matrix &normed,
   if (options.cache)
     for (Matrix *cached : {&keys, &values})
       for (int64_t h = 0; h < cached->rows * config.numKvHeads; ++h)
-        options.cache(CachePart::Head,
-                      {cached->values.data() + h * dim,
-                       static_cast<size_t>(dim)});
+        options.cache(CachePart::Head, {cached->values.data() + h * dim,
+                                        static_cast<size_t>(dim)});
   LayerCache &cache = caches[static_cast<size_t>(layer)];
   cache.keys.insert(cache.keys.end(), keys.values.begin(), keys.values.end());
   cache.values.insert(cache.values.end(), values.values.begin(),

@@ -155,8 +155,8 @@ LogicalResult PartialsType::verify(function_ref<InFlightDiagnostic()> emitError,
   if (splits < 2 || groups < 1 || heads < 1 || size < 1)
     return emitError() << "expected at least 2 tiles and a positive shape, "
                           "found "
-                       << splits << " and " << groups << " x " << heads
-                       << " x " << size;
+                       << splits << " and " << groups << " x " << heads << " x "
+                       << size;
   return success();
 }
 

@@ -437,8 +437,8 @@ Status Session::repeatContext(uint32_t to) {
   uint64_t have = position();
   if (have == 0 || have % abi::kPositionPadding || to < have || to > limit)
     return invalidArgument(
-        "cannot repeat a context of " + std::to_string(have) + " tokens up to " +
-        std::to_string(to) + ": expected a multiple of " +
+        "cannot repeat a context of " + std::to_string(have) +
+        " tokens up to " + std::to_string(to) + ": expected a multiple of " +
         std::to_string(abi::kPositionPadding) + " tokens and from as many to " +
         std::to_string(limit));
   const auto &described = *shared->index().program()->buffers();

@@ -201,8 +201,8 @@ TEST(Inspect, NamesTheEncodingsAskedFor) {
 
 TEST(Inspect, CountsCachesByTheirElement) {
   auto caches = [](const char *kv) {
-    const std::string &artifact = compiledOnce(
-        source("examples/arithmetic/student"), {"--kv", kv});
+    const std::string &artifact =
+        compiledOnce(source("examples/arithmetic/student"), {"--kv", kv});
     json found =
         printedJson({"inspect", artifact, "--json", "--context", "64"});
     EXPECT_EQ(found["properties"]["kv"], kv);

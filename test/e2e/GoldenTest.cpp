@@ -212,11 +212,12 @@ INSTANTIATE_TEST_SUITE_P(Caches, CacheGolden,
 /// Nothing is rounded where nothing else is.
 TEST(CacheDefault, FollowsTheWeights) {
   std::string dir = source("examples/arithmetic/student");
-  for (auto [weights, kv] : {std::pair<const char *, const char *>{"keep", "f32"},
-                             {"f32", "f32"},
-                             {"bf16", "f16"},
-                             {"int8", "f16"},
-                             {"keep,head=int8", "f16"}}) {
+  for (auto [weights, kv] :
+       {std::pair<const char *, const char *>{"keep", "f32"},
+        {"f32", "f32"},
+        {"bf16", "f16"},
+        {"int8", "f16"},
+        {"keep,head=int8", "f16"}}) {
     TempDir scratch;
     ProcessResult result =
         runRetort({"compile", dir, "-o", scratch.path("m.retort"), "--weights",
@@ -229,8 +230,8 @@ TEST(CacheDefault, FollowsTheWeights) {
 TEST(CacheDefault, RefusesAnUnknownElement) {
   std::string dir = source("examples/arithmetic/student");
   TempDir scratch;
-  ProcessResult result = runRetort(
-      {"compile", dir, "-o", scratch.path("m.retort"), "--kv", "f8"});
+  ProcessResult result =
+      runRetort({"compile", dir, "-o", scratch.path("m.retort"), "--kv", "f8"});
   EXPECT_EQ(result.exitCode, 2);
   EXPECT_NE(result.err.find("--kv"), std::string::npos) << result.err;
 }

@@ -22,7 +22,8 @@ using Json = nlohmann::ordered_json;
 
 struct BenchOptions {
   std::string model, target;
-  uint32_t prompt = 512, context = 0, gen = 64, reps = 5, threads = 0, prefillChunk = 0;
+  uint32_t prompt = 512, context = 0, gen = 64, reps = 5, threads = 0,
+           prefillChunk = 0;
   bool json = false, ledger = false;
 
   /// Positions before the first generated token.

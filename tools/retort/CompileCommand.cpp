@@ -89,9 +89,8 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
                           : " with " + std::to_string(report.parts) + " parts";
   std::string text = options.output + ": " + readableBytes(report.fileBytes) +
                      parts + ", weights " + options.weights + ", caches " +
-                     report.kv + ", " +
-                     std::to_string(report.kernels) + " kernels for " +
-                     targets + "\n";
+                     report.kv + ", " + std::to_string(report.kernels) +
+                     " kernels for " + targets + "\n";
   if (options.withoutWeights)
     return text + "compiled in " + fixed(report.totalSeconds, 1) +
            " s without weights, which would take " +

@@ -259,8 +259,7 @@ Action addPlanCommand(CLI::App &command) {
   command.add_option("--group-size", o->groupSize, "inputs that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
       ->capture_default_str();
-  command
-      .add_option("--kv", o->kv, "what caches hold, as compile takes it")
+  command.add_option("--kv", o->kv, "what caches hold, as compile takes it")
       ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "int8"}))
       ->capture_default_str();
   command

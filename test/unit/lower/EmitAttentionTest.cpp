@@ -38,10 +38,10 @@ struct Shape {
              std::to_string(kvHeads) + " x " + std::to_string(size()) + ", " +
              std::string(cacheElementName(element)) + ">";
     };
-    std::string partials =
-        "!kernel.partials<" + std::to_string(splits) + ", " +
-        std::to_string(kvHeads) + " x " + std::to_string(heads / kvHeads) +
-        " x " + std::to_string(size()) + ">";
+    std::string partials = "!kernel.partials<" + std::to_string(splits) + ", " +
+                           std::to_string(kvHeads) + " x " +
+                           std::to_string(heads / kvHeads) + " x " +
+                           std::to_string(size()) + ">";
     bool isSplit = splits > 0;
     std::string q = "tensor<?x" + std::to_string(stride()) + "xf32>";
     std::string keys = cache("keys"), values = cache("values");
@@ -50,10 +50,10 @@ struct Shape {
         << "^bb0(%q: " << q << ", %k: " << keys << ", %v: " << values
         << (isSplit ? ", %p: " + partials : "") << "):\n"
         << "  %r = kernel.attention %q, %k, %v" << (isSplit ? ", %p" : "")
-        << " heads " << heads << " scale "
-        << std::scientific << std::setprecision(17) << scale() << " : (" << q
-        << ", " << keys << ", " << values << (isSplit ? ", " + partials : "")
-        << ") -> " << q << "\n}\n";
+        << " heads " << heads << " scale " << std::scientific
+        << std::setprecision(17) << scale() << " : (" << q << ", " << keys
+        << ", " << values << (isSplit ? ", " + partials : "") << ") -> " << q
+        << "\n}\n";
     return out.str();
   }
 };
@@ -260,11 +260,20 @@ constexpr CacheElement kElements[] = {CacheElement::F32, CacheElement::F16,
 TEST_F(EmitAttentionTest, OneTokenOfAnyElement) {
   for (CacheElement element : kElements)
     for (int64_t splits : {0, 3})
-      for (auto [headDim, group] : {std::pair<int64_t, int64_t>{80, 6},
-                                    {32, 1}, {128, 7}, {64, 12}})
+      for (auto [headDim, group] :
+           {std::pair<int64_t, int64_t>{80, 6}, {32, 1}, {128, 7}, {64, 12}})
         check({headDim, 2 * group, 2, element, splits}, true,
-              {{1, 0}, {1, 15}, {1, 16}, {1, 63}, {1, 64}, {1, 127}, {1, 128},
-               {1, 191}, {1, 192}, {1, 193}, {1, 1000}});
+              {{1, 0},
+               {1, 15},
+               {1, 16},
+               {1, 63},
+               {1, 64},
+               {1, 127},
+               {1, 128},
+               {1, 191},
+               {1, 192},
+               {1, 193},
+               {1, 1000}});
 }
 
 TEST_F(EmitAttentionTest, ManyTokensOfAnyElement) {
@@ -372,9 +381,13 @@ TEST_F(EmitAttentionTest, RunsAreBitIdentical) {
 // Every target can be compiled for, on any machine.
 TEST_F(EmitAttentionTest, CompilesForEveryTarget) {
   for (const Target &target : allTargets())
-    for (bool one : {true, false}) {
-      auto kernel =
-          CompiledKernel::compile(Shape{80, 14, 2}.entry(one), target);
+    for (auto [element, one] : {std::pair{CacheElement::F32, true},
+                                {CacheElement::F32, false},
+                                {CacheElement::F16, true},
+                                {CacheElement::BF16, true},
+                                {CacheElement::Int8, true}}) {
+      auto kernel = CompiledKernel::compile(
+          Shape{80, 14, 2, element, 4}.entry(one), target);
       // Loading needs this machine's architecture, compiling does not.
       if (!kernel)
         EXPECT_EQ(kernel.status().code(), Code::InvalidData)

@@ -150,8 +150,8 @@ void checkRopeCache(const Target &target, RopeShape shape, int64_t position,
   for (int64_t chunk : chunks) {
     (chunk == 1 ? *one : *many)
         .run({qkv.as<float>() + first * shape.qkvStride(),
-              table.as<float>() + first * shape.size,
-              keys.bytes.data(), values.bytes.data(), q.as<float>() + first * shape.qStride()},
+              table.as<float>() + first * shape.size, keys.bytes.data(),
+              values.bytes.data(), q.as<float>() + first * shape.qStride()},
              {chunk, position + first, 0});
     first += chunk;
   }
@@ -198,10 +198,9 @@ void checkRopeCache(const Target &target, RopeShape shape, int64_t position,
           continue;
         }
         // Rotated in f32, a key may be rounded to the neighbour.
-        double step = shape.element == CacheElement::F32 ? 0
-                      : shape.element == CacheElement::F16
-                          ? 1.0 / 1024
-                          : 1.0 / 64;
+        double step = shape.element == CacheElement::F32   ? 0
+                      : shape.element == CacheElement::F16 ? 1.0 / 1024
+                                                           : 1.0 / 64;
         ASSERT_NEAR(gotKey, roundedKey[i],
                     1e-6 + step * std::max(1.0f, std::abs(roundedKey[i])))
             << "position " << p << ", element " << i;

@@ -15,8 +15,6 @@
 
 #include <bit>
 #include <cmath>
-#include <bit>
-#include <cmath>
 #include <cstring>
 #include <random>
 
@@ -240,8 +238,8 @@ void HeadCache::set(int64_t position, int64_t head,
       float s = amax / 127;
       *scale(position, head, i) =
           static_cast<uint16_t>((std::bit_cast<uint32_t>(s) + 0x7fff) >> 16);
-      s = std::bit_cast<float>(
-          static_cast<uint32_t>(*scale(position, head, i)) << 16);
+      s = std::bit_cast<float>(static_cast<uint32_t>(*scale(position, head, i))
+                               << 16);
       reinterpret_cast<int8_t *>(base)[at] =
           static_cast<int8_t>(s > 0 ? std::nearbyint(x / s) : 0);
       break;
