@@ -217,7 +217,12 @@ Status EntryCompiler::translate() {
   llvm::PipelineTuningOptions tuning;
   tuning.LoopVectorization = tuning.SLPVectorization = false;
   tuning.LoopInterleaving = tuning.LoopUnrolling = false;
-  llvm::PassBuilder builder(machine.get(), tuning);
+  // Emitters write sums as the trees and chains that suit the registers; the
+  // pass would make one chain of each.
+  llvm::PassInstrumentationCallbacks callbacks;
+  callbacks.registerShouldRunOptionalPassCallback(
+      [](llvm::StringRef pass, auto) { return pass != "ReassociatePass"; });
+  llvm::PassBuilder builder(machine.get(), tuning, std::nullopt, &callbacks);
   builder.registerModuleAnalyses(mam);
   builder.registerCGSCCAnalyses(cgam);
   builder.registerFunctionAnalyses(fam);

@@ -14,7 +14,10 @@
 /// ```
 /// N quants         signed, 1 byte (int8) or 2 bytes (int16)
 /// N / 32 scales    f32
-/// N / 32 sums      i32, of a group's quants: what weights' zero points need
+/// N / 32 sums      int8 alone, of a group's quants, negated: what weights'
+///                  zero points need. i16 each, of columns 0 and 1 of every
+///                  four, then of columns 2 and 3: the sums of weights start
+///                  with the two times the zero point
 /// ```
 /// and padding up to an odd number of 64-byte lines, so that the rows of a
 /// token block do not fall on the same few sets of a cache. Element k of a
@@ -66,11 +69,14 @@ struct ActivationEncoding {
   int64_t sumsOffset(int64_t stride) const {
     return scalesOffset(stride) + stride / kActivationGroup * 4;
   }
+  /// Without the padding.
+  int64_t usedBytes(int64_t stride) const {
+    bool hasSums = kind == ActivationKind::Int8;
+    return sumsOffset(stride) + (hasSums ? stride / kActivationGroup * 4 : 0);
+  }
   int64_t rowBytes(int64_t stride) const {
     constexpr int64_t kLine = 64;
-    int64_t lines =
-        ceilDiv(sumsOffset(stride) + stride / kActivationGroup * 4, kLine);
-    return (lines | 1) * kLine;
+    return (ceilDiv(usedBytes(stride), kLine) | 1) * kLine;
   }
 
   /// What weights of that encoding are multiplied with; none for floats.

@@ -115,21 +115,6 @@ Value Decoder::loadZeroPoints(Index block, int64_t v) {
   return k.intToFloat(loadZeroPointInts(block, v), k.f32());
 }
 
-Value Decoder::subtractZeroPoints(Value products, Value quantSum,
-                                  Value zeroPoints) {
-  return k.sub(products,
-               zeroPoints ? k.mul(zeroPoints, quantSum) : k.shl(quantSum, 3));
-}
-
-Value Decoder::subtractZeroPoints(Value products, Value quantSum, Index block,
-                                  int64_t v) {
-  if (encoding.kind != EncodingKind::Int4)
-    return products;
-  return subtractZeroPoints(products, quantSum,
-                            encoding.zeroPoints ? loadZeroPointInts(block, v)
-                                                : Value());
-}
-
 Value Decoder::loadZeroPointInts(Index block, int64_t v) {
   int64_t n = k.lanes();
   Value raw =

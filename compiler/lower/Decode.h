@@ -50,15 +50,6 @@ public:
   mlir::Value loadZeroPoints(Index block, int64_t v);
   /// The same as i32.
   mlir::Value loadZeroPointInts(Index block, int64_t v);
-  /// Sums of products of int4 quants less what their zero points contribute:
-  /// `zeroPoints` (null: 8 each) times the sum of the quants they were
-  /// multiplied with, all in lanes of i32.
-  mlir::Value subtractZeroPoints(mlir::Value products, mlir::Value quantSum,
-                                 mlir::Value zeroPoints);
-  /// With the zero points of rows v * lanes and on; int8 has none.
-  mlir::Value subtractZeroPoints(mlir::Value products, mlir::Value quantSum,
-                                 Index block, int64_t v);
-
 private:
   KernelBuilder &k;
   Buffer weights;

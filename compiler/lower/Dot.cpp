@@ -41,6 +41,22 @@ std::pair<Value, Value> GroupDot::unpack(Value words) {
           k.bitcast(k.shrArithmetic(packed, 8), k.vecI32())};
 }
 
+Value GroupDot::zeroPointWords(Value zeroPoints) {
+  return sumsPairs() ? k.bitOr(zeroPoints, k.shl(zeroPoints, 16)) : zeroPoints;
+}
+
+Value GroupDot::start(Value negatedSums, Value zeroPoints) {
+  if (!isInt4)
+    return {};
+  Value sums = sumsPairs()
+                   ? halves(negatedSums)
+                   : k.add(k.shrArithmetic(negatedSums, 16),
+                           k.shrArithmetic(k.shl(negatedSums, 16), 16));
+  if (!zeroPoints)
+    return k.shl(sums, 3);
+  return k.mul(sums, sumsPairs() ? halves(zeroPoints) : zeroPoints);
+}
+
 Value GroupDot::genericProduct(Value w, Value x) {
   int64_t bits = isInt4 ? 8 : 16;
   Value sum;
@@ -96,7 +112,7 @@ Value GroupDot::addPair(Value acc, Value w0, Value x0, Value w1, Value x1) {
 }
 
 Value GroupDot::finish(Value acc) {
-  if (step() != DotStep::X86Pairs || !isInt4)
+  if (!sumsPairs())
     return acc;
   Value ones = k.constantInt(acc.getType(), 1);
   return call(k.lanes() == 16 ? "llvm.x86.avx512.pmaddw.d.512"

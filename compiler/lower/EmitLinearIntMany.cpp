@@ -48,8 +48,11 @@ private:
   void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
   void unpackGroup(Index block, Index groupInBlock);
   void registerTile(Index group, Index token, Index sums);
-  void addProducts(Value acc, Index at, Index sums, int64_t v, Value rowScales,
-                   Value zeroPoints);
+  /// What the sums of a token begin with; `at` is its place in the gathered
+  /// inputs.
+  Value start(Index at, Value zeroPoints);
+  void addProducts(Value acc, Value tokenScale, Index sums, int64_t v,
+                   Value rowScales);
   void addGroupToFew(Index block, Index groupInBlock, Index group, Index tokens,
                      Index sums);
 
@@ -104,7 +107,7 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
     k.store(decode.loadScales(block, v), floats,
             k.index(layout.rowScales + lane), bytes);
     if (l.encoding.zeroPoints)
-      k.store(decode.loadZeroPointInts(block, v), words,
+      k.store(dot.zeroPointWords(decode.loadZeroPointInts(block, v)), words,
               k.index(layout.zeroPoints + lane), bytes);
   }
 }
@@ -113,7 +116,15 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
   int64_t tokens = k.target().dotTokens;
   int64_t lanes = k.lanes(), steps = dot.steps();
   Index at = group * tokenBlock + token;
-  Values acc(tokens * l.vectors(), Value());
+  Values acc;
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t v = 0; v < l.vectors(); ++v) {
+      Value zeroPoints;
+      if (l.encoding.zeroPoints)
+        zeroPoints =
+            k.loadVector(words, k.index(layout.zeroPoints + v * lanes));
+      acc.push_back(start(at + t, zeroPoints));
+    }
   for (int64_t i = 0; i < steps; ++i) {
     Values x;
     for (int64_t t = 0; t < tokens; ++t)
@@ -128,32 +139,33 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
       }
     }
   }
+  // Before anything is stored, so that all rows of a token share one load.
+  Values tokenScales;
+  for (int64_t t = 0; t < tokens; ++t)
+    tokenScales.push_back(k.loadSplat(floats, at + (t + layout.scales)));
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < l.vectors(); ++v) {
       Value rowScales =
           k.loadVector(floats, k.index(layout.rowScales + v * lanes));
-      Value zeroPoints;
-      if (l.encoding.zeroPoints)
-        zeroPoints =
-            k.loadVector(words, k.index(layout.zeroPoints + v * lanes));
-      addProducts(acc[t * l.vectors() + v], at + t,
-                  sums + (token + t) * kStripRows, v, rowScales, zeroPoints);
+      addProducts(acc[t * l.vectors() + v], tokenScales[t],
+                  sums + (token + t) * kStripRows, v, rowScales);
     }
 }
 
-/// Adds a register's products to a token's sums; `at` is the token's place in
-/// the gathered inputs.
-void LinearIntMany::addProducts(Value acc, Index at, Index sums, int64_t v,
-                                Value rowScales, Value zeroPoints) {
-  Value products = dot.finish(acc);
-  if (hasZeroPoints())
-    products = decode.subtractZeroPoints(
-        products, k.loadSplat(words, at + layout.quantSums), zeroPoints);
-  Value scale = k.mul(rowScales, k.loadSplat(floats, at + layout.scales));
+Value LinearIntMany::start(Index at, Value zeroPoints) {
+  return hasZeroPoints()
+             ? dot.start(k.loadSplat(words, at + layout.quantSums), zeroPoints)
+             : Value();
+}
+
+/// Adds a register's products to a token's sums.
+void LinearIntMany::addProducts(Value acc, Value tokenScale, Index sums,
+                                int64_t v, Value rowScales) {
+  Value products = k.intToFloat(dot.finish(acc), k.f32());
   Index to = sums + v * k.lanes();
-  k.store(
-      k.fma(scale, k.intToFloat(products, k.f32()), k.loadVector(floats, to)),
-      floats, to, 4 * k.lanes());
+  k.store(k.fma(k.mul(rowScales, tokenScale), products,
+                k.loadVector(floats, to)),
+          floats, to, 4 * k.lanes());
 }
 
 /// A strip's group, unpacked in registers once for all tokens.
@@ -168,17 +180,18 @@ void LinearIntMany::addGroupToFew(Index block, Index groupInBlock, Index group,
     Value rowScales = decode.loadScales(block, v);
     Value zeroPoints;
     if (l.encoding.zeroPoints)
-      zeroPoints = decode.loadZeroPointInts(block, v);
+      zeroPoints = dot.zeroPointWords(decode.loadZeroPointInts(block, v));
     k.forLoop(k.index(0), tokens, 1, [&](Index t) {
       Index at = group * tokenBlock + t;
       Index x = at * dot.steps() + layout.quants;
-      Value acc;
+      Value tokenScale = k.loadSplat(floats, at + layout.scales);
+      Value acc = start(at, zeroPoints);
       for (auto [i, w] : llvm::enumerate(pairs)) {
         Index from = x + 2 * static_cast<int64_t>(i);
         acc = dot.addPair(acc, w.first, k.loadSplat(words, from), w.second,
                           k.loadSplat(words, from + 1));
       }
-      addProducts(acc, at, sums + t * kStripRows, v, rowScales, zeroPoints);
+      addProducts(acc, tokenScale, sums + t * kStripRows, v, rowScales);
     });
   }
 }
@@ -195,7 +208,7 @@ void LinearIntMany::emit() {
     return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
   };
   int64_t sumsPerStrip = tokenBlock * kStripRows;
-  constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+  int64_t groupsAtATime = LinearIntManyScratch::groupsAtATime(*l.inputs);
   int64_t perBlock = l.groupsPerBlock();
   auto sumsOf = [&](Index strip) { return strip * sumsPerStrip + layout.sums; };
 
@@ -204,8 +217,8 @@ void LinearIntMany::emit() {
     k.forLoop(k.index(0), strips * sumsPerStrip, k.lanes(), [&](Index at) {
       k.store(k.zero(k.vecF32()), floats, at + layout.sums, 4 * k.lanes());
     });
-    k.forLoop(k.index(0), k.index(l.groups()), kGroups, [&](Index first) {
-      Index groups = min(k.index(l.groups()) - first, kGroups);
+    k.forLoop(k.index(0), k.index(l.groups()), groupsAtATime, [&](Index first) {
+      Index groups = min(k.index(l.groups()) - first, groupsAtATime);
       gather(token, tokens, first, groups);
       auto addGroup = [&](Index s, Index g) {
         Index strip =

@@ -42,12 +42,22 @@ private:
   /// A group of the input, in all lanes.
   struct Input {
     Values words;
-    Value scale, sum;
+    Value scale;
+    Value negatedSums; ///< int4 alone
   };
   Input loadInput(Index group);
+  Value start(const Input &x, Index block, int64_t v) {
+    return dot.start(x.negatedSums,
+                     l.encoding.zeroPoints
+                         ? dot.zeroPointWords(decode.loadZeroPointInts(block, v))
+                         : Value());
+  }
   /// Adds a group's products to a strip's sums.
   void addStrip(const Input &x, Index block, Index groupInBlock,
                 MutableArrayRef<Value> sums);
+  /// Those of one register of rows.
+  Value addRows(const Input &x, Index block, Index groupInBlock, int64_t v,
+                Value sums);
   /// Calls `body(input, byte of the block in its strip, group in the block,
   /// sums)` for each group; the sums are carried from one to the next.
   Values
@@ -71,26 +81,29 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
     x.words.push_back(k.loadSplat(words, row.quants + group * dot.steps() + i));
   x.scale = k.loadSplat(scales, row.scales + group);
   if (l.encoding.kind == EncodingKind::Int4)
-    x.sum = k.loadSplat(words, row.sums + group);
+    x.negatedSums = k.loadSplat(words, row.sums + group);
   return x;
+}
+
+Value LinearIntOne::addRows(const Input &x, Index block, Index groupInBlock,
+                            int64_t v, Value sums) {
+  Index first = groupInBlock * kActivationGroup;
+  Value acc = start(x, block, v);
+  for (int64_t i = 0; i < dot.packedWords(); ++i) {
+    Value packed =
+        decode.loadWords(block, first + i * columnStep(l.encoding), v);
+    auto [w0, w1] = dot.unpack(packed);
+    acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
+  }
+  Value products = k.intToFloat(dot.finish(acc), k.f32());
+  Value scale = k.mul(decode.loadScales(block, v), x.scale);
+  return k.fma(scale, products, sums);
 }
 
 void LinearIntOne::addStrip(const Input &x, Index block, Index groupInBlock,
                             MutableArrayRef<Value> sums) {
-  Index first = groupInBlock * kActivationGroup;
-  for (int64_t v = 0; v < l.vectors(); ++v) {
-    Value acc;
-    for (int64_t i = 0; i < dot.packedWords(); ++i) {
-      Value packed =
-          decode.loadWords(block, first + i * columnStep(l.encoding), v);
-      auto [w0, w1] = dot.unpack(packed);
-      acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
-    }
-    Value products =
-        decode.subtractZeroPoints(dot.finish(acc), x.sum, block, v);
-    Value scale = k.mul(decode.loadScales(block, v), x.scale);
-    sums[v] = k.fma(scale, k.intToFloat(products, k.f32()), sums[v]);
-  }
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    sums[v] = addRows(x, block, groupInBlock, v, sums[v]);
 }
 
 Values LinearIntOne::forGroups(
@@ -115,10 +128,17 @@ void LinearIntOne::emitWhole(function_ref<Index(Index)> stripBase) {
   Values zeros(strips * l.vectors(), k.zero(k.vecF32()));
   Values results = forGroups(
       zeros, [&](const Input &x, Index block, Index group, Values &sums) {
-        for (int64_t s = 0; s < strips; ++s)
-          addStrip(
-              x, bases[s] + block, group,
-              MutableArrayRef<Value>(sums).slice(s * l.vectors(), l.vectors()));
+        // A group of int8 is more work than the processor looks ahead. The
+        // words of one register lie all over the block, so that taking them
+        // from all strips first asks for the memory of all early.
+        bool isLong = l.encoding.kind == EncodingKind::Int8;
+        int64_t inner = isLong ? strips : l.vectors();
+        for (int64_t i = 0; i < strips * l.vectors(); ++i) {
+          int64_t s = isLong ? i % inner : i / inner;
+          int64_t v = isLong ? i / inner : i % inner;
+          Value &sum = sums[s * l.vectors() + v];
+          sum = addRows(x, bases[s] + block, group, v, sum);
+        }
       });
   for (auto [i, sum] : llvm::enumerate(results))
     k.store(sum, sums, k.index(static_cast<int64_t>(i) * k.lanes()),
@@ -154,11 +174,7 @@ void LinearIntOne::emit() {
     Index strip = unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
     return job.weightBase + strip * l.encoding.stripBytes(l.cols);
   };
-  // Of int8, a group of all strips would be more code than the processor keeps
-  // of decoded instructions.
-  if (l.encoding.kind != EncodingKind::Int4)
-    emitLoop(strips, stripBase);
-  else if (t.tiles * t.unitsPerTile == t.units)
+  if (t.tiles * t.unitsPerTile == t.units)
     emitWhole(stripBase);
   else
     k.ifElse(

@@ -46,8 +46,16 @@ private:
   Index xOf(Index row);
   Index scratchOf(Index row) { return row * layout.row; }
   void scaleActivations(Index row);
-  void addBlock(Index block, Index blockNumber, Index row, Index at);
-  Values floatBlock(Index block, Index x, Values sums);
+  void addIntegers(Index block, Index blockNumber, Index row, Index at);
+  void addFloats(Index block, Index first, Index x, Index at);
+  /// Columns of a strip's block that are taken before another strip's: a
+  /// kilobyte, so that the streams of all strips are read side by side.
+  int64_t floatColumns() const {
+    constexpr int64_t kBytes = 1024;
+    return kBytes * l.encoding.blockCols() / l.encoding.blockQuantBytes();
+  }
+  Values loadSums(Index at);
+  void storeSums(ArrayRef<Value> sums, Index at);
   Values integerBlock(Index block, Index blockNumber, Index row, Values sums);
   void int4Columns(Index block, Index within, Index x, Values &acc);
   void int8Columns(Index block, Index within, Index x, Values &acc);
@@ -99,28 +107,29 @@ Index LinearOne::xOf(Index row) {
   return job.xBase + row * l.xStride;
 }
 
-/// `x` is where the block's inputs begin, here and below.
-Values LinearOne::floatBlock(Index block, Index x, Values sums) {
-  constexpr int64_t kUnroll = 4;
-  bool isScaled = l.encoding.hasScales();
-  Values start = isScaled ? Values(l.vectors(), k.zero(k.vecF32())) : sums;
-  Values acc =
-      k.forLoop(k.index(0), k.index(l.encoding.blockCols()), kUnroll, start,
-                [&](Index c, ValueRange carried) {
-                  Values acc(carried.begin(), carried.end());
-                  for (int64_t u = 0; u < kUnroll; ++u) {
-                    Value xs = k.loadSplat(l.x, x + c + u);
-                    for (int64_t v = 0; v < l.vectors(); ++v)
-                      acc[v] =
-                          k.fma(decode.loadFloats(block, c + u, v), xs, acc[v]);
-                  }
-                  return acc;
-                });
-  if (!isScaled)
-    return acc;
+Values LinearOne::loadSums(Index at) {
+  Values sums;
   for (int64_t v = 0; v < l.vectors(); ++v)
-    sums[v] = k.fma(decode.loadScales(block, v), acc[v], sums[v]);
+    sums.push_back(k.loadVector(scratch, at + v * k.lanes()));
   return sums;
+}
+
+void LinearOne::storeSums(ArrayRef<Value> sums, Index at) {
+  for (int64_t v = 0; v < l.vectors(); ++v)
+    k.store(sums[v], scratch, at + v * k.lanes(), 4 * k.lanes());
+}
+
+/// Adds the products of some columns of a block of floats to the 32 sums that
+/// lie at `at`: of the row or, if there are scales, of its block. `x` is where
+/// the block's inputs begin, here and below.
+void LinearOne::addFloats(Index block, Index first, Index x, Index at) {
+  Values acc = loadSums(at);
+  for (int64_t c = 0; c < floatColumns(); ++c) {
+    Value xs = k.loadSplat(l.x, x + first + c);
+    for (int64_t v = 0; v < l.vectors(); ++v)
+      acc[v] = k.fma(decode.loadFloats(block, first + c, v), xs, acc[v]);
+  }
+  storeSums(acc, at);
 }
 
 void LinearOne::int4Columns(Index block, Index within, Index x, Values &acc) {
@@ -188,17 +197,9 @@ Values LinearOne::integerBlock(Index block, Index blockNumber, Index row,
 }
 
 /// Adds a block's products to the 32 sums of a token that lie at `at`.
-void LinearOne::addBlock(Index block, Index blockNumber, Index row, Index at) {
-  Values sums;
-  for (int64_t v = 0; v < l.vectors(); ++v)
-    sums.push_back(k.loadVector(scratch, at + v * k.lanes()));
-  sums =
-      l.encoding.isInteger()
-          ? integerBlock(block, blockNumber, row, sums)
-          : floatBlock(block, xOf(row) + blockNumber * l.encoding.blockCols(),
-                       sums);
-  for (int64_t v = 0; v < l.vectors(); ++v)
-    k.store(sums[v], scratch, at + v * k.lanes(), 4 * k.lanes());
+void LinearOne::addIntegers(Index block, Index blockNumber, Index row,
+                            Index at) {
+  storeSums(integerBlock(block, blockNumber, row, loadSums(at)), at);
 }
 
 void LinearOne::emit() {
@@ -214,24 +215,52 @@ void LinearOne::emit() {
     return unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
   };
 
-  forRows([&](Index row) {
-    Index first = scratchOf(row) + layout.sums;
-    k.forLoop(k.index(0), strips * kStripRows, k.lanes(), [&](Index at) {
-      k.store(k.zero(k.vecF32()), scratch, first + at, 4 * k.lanes());
+  auto blockOf = [&](Index n, Index b) {
+    return job.weightBase + stripOf(n) * l.encoding.stripBytes(l.cols) +
+           b * l.encoding.blockBytes();
+  };
+  auto forSums = [&](int64_t area, function_ref<void(Index n, Index row,
+                                                     Index at)> body) {
+    k.forLoop(k.index(0), strips, 1, [&](Index n) {
+      forRows([&](Index row) {
+        body(n, row, scratchOf(row) + n * kStripRows + area);
+      });
     });
-  });
-  k.forLoop(k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1,
-            [&](Index b) {
-              k.forLoop(k.index(0), strips, 1, [&](Index n) {
-                Index block = job.weightBase +
-                              stripOf(n) * l.encoding.stripBytes(l.cols) +
-                              b * l.encoding.blockBytes();
-                forRows([&](Index row) {
-                  addBlock(block, b, row,
-                           scratchOf(row) + n * kStripRows + layout.sums);
-                });
+  };
+  auto clear = [&](int64_t area) {
+    forSums(area, [&](Index, Index, Index at) {
+      storeSums(Values(l.vectors(), k.zero(k.vecF32())), at);
+    });
+  };
+
+  clear(layout.sums);
+  bool isScaled = l.encoding.hasScales();
+  int64_t blockCols = l.encoding.blockCols();
+  k.forLoop(
+      k.index(0), k.index(l.encoding.blocksPerStrip(l.cols)), 1, [&](Index b) {
+        if (l.encoding.isInteger())
+          return forSums(layout.sums, [&](Index n, Index row, Index at) {
+            addIntegers(blockOf(n, b), b, row, at);
+          });
+        int64_t area = isScaled ? layout.blockSums : layout.sums;
+        if (isScaled)
+          clear(area);
+        k.forLoop(
+            k.index(0), k.index(blockCols), floatColumns(), [&](Index first) {
+              forSums(area, [&](Index n, Index row, Index at) {
+                addFloats(blockOf(n, b), first, xOf(row) + b * blockCols, at);
               });
             });
+        if (isScaled)
+          forSums(layout.sums, [&](Index n, Index row, Index at) {
+            Values sums = loadSums(at);
+            Values inBlock = loadSums(at + (layout.blockSums - layout.sums));
+            for (int64_t v = 0; v < l.vectors(); ++v)
+              sums[v] = k.fma(decode.loadScales(blockOf(n, b), v), inBlock[v],
+                              sums[v]);
+            storeSums(sums, at);
+          });
+      });
   k.forLoop(k.index(0), units, 1, [&](Index n) {
     forRows([&](Index row) {
       job.finish(unitOf(n), row, scratch,

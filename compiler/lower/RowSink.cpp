@@ -29,6 +29,21 @@ void RowSink::storeQuants(Value quants, Index byte) const {
   k->store(k->bitcast(halves, k->vec(k->i8(), 2 * n)), to, byte, 2 * n);
 }
 
+/// From the sums of the lanes.
+Value RowSink::negatedSums(Value sums) const {
+  SmallVector<int64_t> first, second;
+  for (int64_t i = 0; i < k->lanes(); i += 4) {
+    first.append({i, i + 1});
+    second.append({i + 2, i + 3});
+  }
+  Value zero = k->zero(k->i32());
+  auto half = [&](ArrayRef<int64_t> lanes) {
+    return k->sub(zero, k->reduceAdd(k->shuffle(sums, lanes)));
+  };
+  return k->bitOr(k->bitAnd(half(first), k->constantInt(k->i32(), 0xffff)),
+                  k->shl(half(second), 16));
+}
+
 void RowSink::store(ArrayRef<Value> registers, Index at) const {
   int64_t n = k->lanes();
   if (!encoding) {
@@ -55,18 +70,20 @@ void RowSink::store(ArrayRef<Value> registers, Index at) const {
   Index row = at / rowStride, col = at % rowStride;
   Index base = row * encoding->rowBytes(rowStride);
   Index quant = base + col * encoding->quantBytes();
-  Value sum;
+  // The lanes that hold the first two columns of every four, and the others.
+  Value sums;
   for (auto [i, value] : llvm::enumerate(registers)) {
     Value quants = k->roundToInt(k->mul(value, inverse));
     storeQuants(quants,
                 quant + static_cast<int64_t>(i) * n * encoding->quantBytes());
-    sum = sum ? k->add(sum, quants) : quants;
+    sums = sums ? k->add(sums, quants) : quants;
   }
   Index word = base / 4 + col / kActivationGroup;
   k->store(scale, k->view(to, k->index(0), k->f32()),
            word + encoding->scalesOffset(rowStride) / 4);
-  k->store(k->reduceAdd(sum), k->view(to, k->index(0), k->i32()),
-           word + encoding->sumsOffset(rowStride) / 4);
+  if (encoding->kind == ActivationKind::Int8)
+    k->store(negatedSums(sums), k->view(to, k->index(0), k->i32()),
+             word + encoding->sumsOffset(rowStride) / 4);
 }
 
 void RowSink::copy(Buffer source, Index from, int64_t count, Index at,

@@ -40,6 +40,7 @@ public:
 
 private:
   void storeQuants(mlir::Value quants, Index byte) const;
+  mlir::Value negatedSums(mlir::Value sums) const;
 
   KernelBuilder *k;
   Buffer to;

@@ -64,22 +64,23 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu,
 
 /// Tokens whose sums are kept in scratch while the weights go by, and columns
 /// of weights that are decoded at a time, in linear launches of many tokens.
-inline constexpr int64_t kLinearTokenBlock = 96;
+inline constexpr int64_t kLinearTokenBlock = 64;
 inline constexpr int64_t kLinearColBlock = 256;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
 
 /// Scratch of a linear launch of one or a few tokens, in f32 elements: for each
-/// token the sums of the tile's strips, the scaled activations, their sums over
-/// groups.
+/// token the sums of the tile's strips, those of a block of columns with a
+/// scale, the scaled activations, their sums over groups.
 struct LinearOneScratch {
-  int64_t sums = 0, x, groupSums;
+  int64_t sums = 0, blockSums, x, groupSums;
   int64_t row; ///< elements from one token's to the next one's
   int64_t end;
   LinearOneScratch(const LinearTiling &tiling, const PackedEncoding &encoding,
                    int64_t cols, int64_t tokens) {
     int64_t blocks = encoding.blocksPerStrip(cols);
-    x = tiling.stripsPerTile() * kStripRows;
+    blockSums = tiling.stripsPerTile() * kStripRows;
+    x = 2 * blockSums;
     groupSums = x + blocks * encoding.blockCols();
     row = groupSums + roundUp<int64_t>(blocks, 16);
     end = tokens * row;
@@ -114,14 +115,19 @@ struct LinearIntManyScratch {
           end;
   LinearIntManyScratch(const LinearTiling &tiling,
                        const ActivationEncoding &inputs, int64_t tokens) {
-    constexpr int64_t kGroups = kLinearColBlock / kActivationGroup;
+    int64_t groups = groupsAtATime(inputs);
     rowScales = words(inputs) * kStripRows;
     zeroPoints = rowScales + kStripRows;
     sums = zeroPoints + kStripRows;
     quants = sums + tiling.stripsPerTile() * tokens * kStripRows;
-    scales = quants + kGroups * tokens * words(inputs);
-    quantSums = scales + kGroups * tokens;
-    end = quantSums + kGroups * tokens;
+    scales = quants + groups * tokens * words(inputs);
+    quantSums = scales + groups * tokens;
+    end = quantSums + groups * tokens;
+  }
+  /// Of inputs: as many bytes of either kind, so that those of a token block,
+  /// with a strip's sums, stay in the first-level cache.
+  static int64_t groupsAtATime(const ActivationEncoding &inputs) {
+    return kLinearColBlock / kActivationGroup / inputs.quantBytes();
   }
   /// 32-bit words of a group's quants, which meet as many steps of weights.
   static int64_t words(const ActivationEncoding &inputs) {

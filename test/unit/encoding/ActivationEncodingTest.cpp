@@ -23,12 +23,14 @@ TEST(ActivationEncodingTest, RowsHoldQuantsScalesAndSums) {
   EXPECT_EQ(kInt8.sumsOffset(256), 256 + 8 * 4);
   EXPECT_EQ(kInt16.scalesOffset(256), 512);
   EXPECT_EQ(kInt16.sumsOffset(256), 512 + 8 * 4);
+  EXPECT_EQ(kInt8.usedBytes(256), 256 + 2 * 8 * 4);
+  EXPECT_EQ(kInt16.usedBytes(256), 512 + 8 * 4) << "nothing needs their sums";
   for (ActivationEncoding encoding : {kInt8, kInt16})
     for (int64_t stride = 128; stride < 20000; stride += 128) {
       int64_t bytes = encoding.rowBytes(stride);
       EXPECT_EQ(bytes % 128, 64) << "an odd number of lines";
-      EXPECT_GE(bytes, encoding.sumsOffset(stride) + stride / 32 * 4);
-      EXPECT_LT(bytes, encoding.sumsOffset(stride) + stride / 32 * 4 + 128);
+      EXPECT_GE(bytes, encoding.usedBytes(stride));
+      EXPECT_LT(bytes, encoding.usedBytes(stride) + 128);
     }
 }
 

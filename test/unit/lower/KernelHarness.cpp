@@ -140,11 +140,11 @@ QuantizedRows::QuantizedRows(ActivationEncoding encoding,
       for (int64_t k = g; k < g + 32; ++k)
         amax = std::max(amax, std::fabs(value(k)));
       float scale = amax / limit;
-      int32_t sum = 0;
+      int16_t negatedSums[2] = {};
       for (int64_t k = g; k < g + 32; ++k) {
         auto quant = static_cast<int32_t>(
             amax > 0 ? std::lrint(value(k) * (limit / amax)) : 0);
-        sum += quant;
+        negatedSums[k % 4 / 2] -= static_cast<int16_t>(quant);
         std::memcpy(row(r) + quantIndex(encoding, k) * encoding.quantBytes(),
                     &quant, encoding.quantBytes());
         if (k < cols)
@@ -152,7 +152,9 @@ QuantizedRows::QuantizedRows(ActivationEncoding encoding,
       }
       std::memcpy(row(r) + encoding.scalesOffset(stride) + g / 32 * 4, &scale,
                   4);
-      std::memcpy(row(r) + encoding.sumsOffset(stride) + g / 32 * 4, &sum, 4);
+      if (encoding.kind == ActivationKind::Int8)
+        std::memcpy(row(r) + encoding.sumsOffset(stride) + g / 32 * 4,
+                    negatedSums, 4);
     }
 }
 

@@ -30,7 +30,7 @@ void expectQuantized(ActivationEncoding encoding,
                      const std::vector<float> &plain, int64_t stride,
                      const uint8_t *found) {
   QuantizedRows expected(encoding, plain, stride, stride);
-  int64_t used = encoding.sumsOffset(stride) + stride / 32 * 4;
+  int64_t used = encoding.usedBytes(stride);
   for (size_t t = 0; t < plain.size() / stride; ++t)
     EXPECT_EQ(std::memcmp(found + t * encoding.rowBytes(stride),
                           expected.row(t), used),
