@@ -74,6 +74,19 @@ Value Fuser::ropeTable(Location loc, DenseF64ArrayAttr invFreq,
   return made;
 }
 
+Value Fuser::partials(Location loc, int64_t groups, int64_t heads,
+                      int64_t size) {
+  // Tiles for some dozens of threads, without more parts than are put together
+  // in a small share of the time.
+  constexpr int64_t kTiles = 64, kMostSplits = 16;
+  int64_t splits = std::min(kMostSplits, ceilDiv(kTiles, groups));
+  if (splits < 2)
+    return {};
+  auto type =
+      kernel::PartialsType::get(b.getContext(), splits, groups, heads, size);
+  return kernel::LoadPartialsOp::create(b, loc, type);
+}
+
 LogicalResult Fuser::attention(model::AttentionOp op) {
   auto ropeQ = op.getQ().getDefiningOp<model::RopeOp>();
   auto ropeK = op.getK().getDefiningOp<model::RopeOp>();
@@ -131,7 +144,7 @@ LogicalResult Fuser::attention(model::AttentionOp op) {
     auto load = kernel::LoadCacheOp::create(
         b, op.getLoc(),
         kernel::CacheType::get(b.getContext(), kind, kvHeads,
-                               kvLayout.paddedHead()),
+                               kvLayout.paddedHead(), cacheElement),
         b.getI64IntegerAttr(layer));
     return load;
   };
@@ -144,7 +157,9 @@ LogicalResult Fuser::attention(model::AttentionOp op) {
   label(write, "rope_cache", layer);
   auto attn = kernel::AttentionOp::create(
       b, op.getLoc(), write.getQ().getType(), write.getQ(), write.getNewKeys(),
-      write.getNewValues(), b.getI64IntegerAttr(heads), op.getScaleAttr());
+      write.getNewValues(),
+      partials(op.getLoc(), kvHeads, heads / kvHeads, kvLayout.paddedHead()),
+      b.getI64IntegerAttr(heads), op.getScaleAttr());
   label(attn, "attention", layer);
   map.map(op.getResult(), attn.getResult());
   headsOf[op.getResult()] = qHeads;
@@ -399,6 +414,8 @@ LogicalResult Fuser::draft(func::FuncOp func) {
 namespace {
 
 struct FuseLaunchesPass : impl::FuseLaunchesPassBase<FuseLaunchesPass> {
+  using FuseLaunchesPassBase::FuseLaunchesPassBase;
+
   void runOnOperation() override {
     auto forward = getOperation().lookupSymbol<func::FuncOp>("forward");
     if (!forward || !forward.getBody().hasOneBlock()) {
@@ -410,7 +427,13 @@ struct FuseLaunchesPass : impl::FuseLaunchesPassBase<FuseLaunchesPass> {
       draft.emitError("expected a function of one block");
       return signalPassFailure();
     }
-    Fuser fuser(getOperation());
+    auto cacheElement = parseCacheElement(kv.getValue());
+    if (!cacheElement) {
+      getOperation().emitError("kv: expected f32, f16, bf16 or int8, found '")
+          << kv.getValue() << "'";
+      return signalPassFailure();
+    }
+    Fuser fuser(getOperation(), *cacheElement);
     if (failed(fuser.forward(forward)) || (draft && failed(fuser.draft(draft))))
       return signalPassFailure();
     numLaunches += fuser.launches;

@@ -163,7 +163,7 @@ LogicalResult Fuser::latentAttention(model::MlaOp op) {
   Value cache = kernel::LoadCacheOp::create(
       b, op.getLoc(),
       kernel::CacheType::get(b.getContext(), kernel::CacheKind::Latent, 1,
-                             paddedRank + query.paddedRope()),
+                             paddedRank + query.paddedRope(), cacheElement),
       b.getI64IntegerAttr(layer));
   auto write = kernel::LatentCacheOp::create(
       b, op.getLoc(), cache.getType(), inputs->projected, *norm, table, cache,

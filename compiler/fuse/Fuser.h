@@ -42,8 +42,9 @@ using mlir::Value;
 /// what they are fused with.
 class Fuser {
 public:
-  Fuser(ModuleOp module)
-      : module(module), b(module.getContext()), weights(module, b) {}
+  Fuser(ModuleOp module, CacheElement cacheElement)
+      : module(module), b(module.getContext()), weights(module, b),
+        cacheElement(cacheElement) {}
 
   /// Makes `body` and `head` of `forward`.
   LogicalResult forward(mlir::func::FuncOp func);
@@ -87,6 +88,9 @@ private:
   FailureOr<Value> plainLinear(model::LinearOp op, Value residual,
                                StringRef role);
   Value ropeTable(Location loc, DenseF64ArrayAttr invFreq, FloatAttr scale);
+  /// Memory in which tiles of attention share the positions of a token; null
+  /// if the groups of heads are tiles enough.
+  Value partials(Location loc, int64_t groups, int64_t heads, int64_t size);
   LogicalResult latentAttention(model::MlaOp op);
   /// The projections in front of latent attention, in one launch.
   struct LatentInputs;
@@ -99,6 +103,7 @@ private:
   ModuleOp module;
   OpBuilder b;
   WeightBuilder weights;
+  CacheElement cacheElement;
   mlir::IRMapping map;
   /// Rope tables by (frequencies, scale): one for each function, null in those
   /// that have not used it.

@@ -41,6 +41,7 @@ def FuseLaunchesPass : Pass<"fuse-launches", "::mlir::ModuleOp"> {
     No op of the model dialect is left.
   }];
   let dependentDialects = ["::retort::kernel::KernelDialect", "::mlir::func::FuncDialect"];
+  let options = [Option<"kv", "kv", "std::string", "\"f32\"", "what caches hold: f32, f16, bf16 or int8">];
   let statistics = [Statistic<"numLaunches", "launches", "launch ops created">];
 }
 

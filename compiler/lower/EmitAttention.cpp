@@ -17,6 +17,9 @@
 ///    the sums and results so far shrink when the maximum grows;
 /// 3. results[row][dimension] += weights . values, a matrix product again.
 ///
+/// Elements of f16 and bf16 become f32 as they are loaded with one token, and
+/// block by block in scratch with many, as int8 does always.
+///
 /// With one token the memory would idle while the other matrix is multiplied:
 /// the product with keys asks for the block's values as it goes, line by line,
 /// and the product with values for the next block's keys.
@@ -24,8 +27,15 @@
 /// At the end each row is divided by the sum of its weights. Softmax to base 2
 /// gives what base e would, the queries being scaled by log2(e).
 ///
+/// With partials a tile takes some of the blocks alone and leaves its results,
+/// sums and maxima behind, all relative to its own maxima. Tiles count
+/// themselves when they end, and the last of a head puts the parts together in
+/// the order of their numbers: the bits depend neither on which is the last nor
+/// on how many threads there are.
+///
 //===----------------------------------------------------------------------===//
 
+#include "compiler/lower/CacheAccess.h"
 #include "compiler/lower/Emitters.h"
 #include "compiler/lower/RowSink.h"
 #include "compiler/lower/Tiling.h"
@@ -43,9 +53,6 @@ namespace {
 
 using Values = KernelBuilder::Values;
 
-/// Elements of a cache line.
-constexpr int64_t kLine = 16;
-
 class AttentionEmitter {
 public:
   AttentionEmitter(KernelBuilder &k, kernel::AttentionOp op);
@@ -60,6 +67,12 @@ private:
   void softmax(Index block);
   void addValues(Index block, Index valid);
   void storeResults();
+  void attend();
+
+  /// Leaves what the tile has behind. True, an i1, if it was the last to do so:
+  /// then scratch holds the whole result.
+  Value joinParts(Index active);
+  void combine(Index token, Index active);
 
   /// sums[row][v] += splat(row) * vector(v) for a register tile.
   void addProducts(MutableArrayRef<Value> sums, int64_t vectors,
@@ -68,12 +81,25 @@ private:
   /// Vectors beside each other in a register tile of `tileRows` rows, at most
   /// `limit` and a divisor of it.
   int64_t vectorsPerTile(int64_t limit) const;
-  /// With one token, asks for `lines` cache lines from `at` on.
-  void prefetch(Buffer from, Index at, int64_t lines);
-  /// First element of the head in the cache block of a position.
-  Index cacheBlock(Index position) {
-    return (position / kernel::kCacheBlock * tiling.tiles + kvHead) *
-           (size * kernel::kCacheBlock);
+  /// With one token, asks for `elements` of a cache from `at` on, in lines.
+  void prefetch(const CacheAccess &from, Index at, int64_t elements);
+  /// Where the 16 positions are read from among which is the one `offset`
+  /// positions after `block`: the cache or, if decoded, scratch.
+  Index source(const CacheAccess &cache, Index block, Index offset) {
+    if (tiling.decodes)
+      return offset / kernel::kCacheBlock * (kernel::kCacheBlock * size) +
+             tiling.decoded;
+    return cache.block(block + offset, kvHead);
+  }
+  Value load(const CacheAccess &cache, Index at) {
+    return tiling.decodes ? k.loadVector(scratch, at) : cache.load(at);
+  }
+  void decode(const CacheAccess &cache, Index block, Index valid);
+  /// First element of a tile's record in the partials of a token.
+  Index record(Index token, Index split) {
+    return ((token * tiling.kvHeads + kvHead) * tiling.splits + split) *
+               partials.recordSize() +
+           partials.recordsOffset();
   }
 
   KernelBuilder &k;
@@ -84,9 +110,12 @@ private:
   /// Rows of a register tile: as even a division of the rows as possible.
   int64_t tileRows;
 
-  Buffer q, keys, values, scratch;
+  kernel::PartialsType partials; ///< null without
+  Buffer q;
+  CacheAccess keys, values;
+  Buffer scratch;
   RowSink result;
-  Index kvHead, firstToken, tokens, rows, rowTiles, end;
+  Index kvHead, split, firstToken, tokens, rows, rowTiles, end;
 };
 
 AttentionEmitter::AttentionEmitter(KernelBuilder &k, kernel::AttentionOp op)
@@ -98,9 +127,14 @@ AttentionEmitter::AttentionEmitter(KernelBuilder &k, kernel::AttentionOp op)
       bytes(4 * k.lanes()),
       tileRows(ceilDiv(tiling.rows(),
                        ceilDiv(tiling.rows(), k.target().microTokens))),
-      q(k.buffer(0)), keys(k.buffer(1)), values(k.buffer(2)),
+      partials(op.getPartials() ? op.getPartials().getType()
+                                : kernel::PartialsType()),
+      q(k.buffer(0)), keys(k, op.getKeys().getType(), k.buffer(1)),
+      values(k, op.getValues().getType(), k.buffer(2)),
       scratch(k.view(k.scratch(), k.index(0), k.f32())),
-      result(k, op.getResult(), k.buffer(3)), kvHead(k.tile() % tiling.tiles),
+      result(k, op.getResult(), k.buffer(partials ? 4 : 3)),
+      kvHead(k.tile() % tiling.kvHeads),
+      split(k.tile() / tiling.kvHeads % tiling.splits),
       firstToken(k.tile() / tiling.tiles * tiling.tokensPerTile),
       tokens(min(k.numTokens() - firstToken, tiling.tokensPerTile)),
       rows(tokens * tiling.group), rowTiles(ceilDiv(rows, tileRows)),
@@ -133,13 +167,22 @@ void AttentionEmitter::addProducts(MutableArrayRef<Value> sums, int64_t vectors,
 }
 
 // Into the second-level cache: the first does not hold a block of both.
-void AttentionEmitter::prefetch(Buffer from, Index at, int64_t lines) {
-  if (k.tokenClass() != kernel::TokenClass::One)
+void AttentionEmitter::prefetch(const CacheAccess &from, Index at,
+                                int64_t elements) {
+  if (k.tokenClass() != kernel::TokenClass::One || tiling.decodes)
     return;
-  for (int64_t i = 0; i < lines; ++i)
-    memref::PrefetchOp::create(k.builder(), k.location(), from.memref,
-                               (at + i * kLine).value(), /*isWrite=*/false,
+  for (int64_t i = 0; i < elements; i += from.lineElements())
+    memref::PrefetchOp::create(k.builder(), k.location(), from.memory().memref,
+                               (at + i).value(), /*isWrite=*/false,
                                /*localityHint=*/2, /*isDataCache=*/true);
+}
+
+void AttentionEmitter::decode(const CacheAccess &cache, Index block,
+                              Index valid) {
+  k.forLoop(k.index(0), valid, kernel::kCacheBlock, [&](Index p) {
+    cache.decodeBlock(cache.block(block + p, kvHead), scratch,
+                      p * size + tiling.decoded);
+  });
 }
 
 /// The rows of a token are next to each other in the activation as well.
@@ -179,7 +222,7 @@ void AttentionEmitter::scoreKeys(Index block, Index valid) {
   k.forLoop(k.index(0), roundUp(valid, step), step, [&](Index p) {
     SmallVector<Index> from;
     for (int64_t v = 0; v < vectors; ++v)
-      from.push_back(cacheBlock(block + p + v * lanes) +
+      from.push_back(source(keys, block, p + v * lanes) +
                      v * lanes % kernel::kCacheBlock);
     k.forLoop(k.index(0), rowTiles, 1, [&](Index tile) {
       Index row = tile * tileRows;
@@ -190,7 +233,8 @@ void AttentionEmitter::scoreKeys(Index block, Index valid) {
           [&](Index i, ValueRange carried) {
             Values next(carried.begin(), carried.end());
             for (int64_t v = 0; v < vectors; v += kernel::kCacheBlock / lanes)
-              prefetch(values, from[v] + i * kLine, kUnroll);
+              prefetch(values, from[v] + i * kernel::kCacheBlock,
+                       kUnroll * kernel::kCacheBlock);
             for (int64_t u = 0; u < kUnroll; ++u)
               addProducts(
                   next, vectors,
@@ -198,9 +242,8 @@ void AttentionEmitter::scoreKeys(Index block, Index valid) {
                     return k.loadSplat(scratch, query + i + (r * size + u));
                   },
                   [&](int64_t v) {
-                    return k.loadVector(keys, from[v] +
-                                                  i * kernel::kCacheBlock +
-                                                  u * kernel::kCacheBlock);
+                    return load(keys, from[v] + i * kernel::kCacheBlock +
+                                          u * kernel::kCacheBlock);
                   });
             return next;
           });
@@ -293,15 +336,16 @@ void AttentionEmitter::addValues(Index block, Index valid) {
   // Weights beyond `valid` are zero.
   Index cacheBlocks = ceilDiv(valid, kernel::kCacheBlock);
   Index lastBlock = (end - 1) / kAttentionBlock * kAttentionBlock;
-  Index nextBlock = min(block + kAttentionBlock, lastBlock);
+  Index nextBlock = min(block + kAttentionBlock * tiling.splits, lastBlock);
   auto add = [&](Index d, Index tile) {
     Index row = tile * tileRows;
     Values sums(tileRows * vectors, k.zero(k.vecF32()));
     sums = k.forLoop(
         k.index(0), cacheBlocks, 1, sums, [&](Index c, ValueRange carried) {
           Index nextKeys =
-              cacheBlock(nextBlock + c * kernel::kCacheBlock) + d * kLine;
-          Index value = cacheBlock(block + c * kernel::kCacheBlock) + d;
+              keys.block(nextBlock + c * kernel::kCacheBlock, kvHead) +
+              d * kernel::kCacheBlock;
+          Index value = source(values, block, c * kernel::kCacheBlock) + d;
           Index weight =
               row * kAttentionBlock + c * kernel::kCacheBlock + tiling.weights;
           return k.forLoop(
@@ -309,7 +353,7 @@ void AttentionEmitter::addValues(Index block, Index valid) {
               [&](Index j, ValueRange carried) {
                 Values next(carried.begin(), carried.end());
                 prefetch(keys, nextKeys + j * (vectors * lanes),
-                         kUnroll * vectors * lanes / kLine);
+                         kUnroll * vectors * lanes);
                 for (int64_t u = 0; u < kUnroll; ++u)
                   addProducts(
                       next, vectors,
@@ -318,8 +362,8 @@ void AttentionEmitter::addValues(Index block, Index valid) {
                             scratch, weight + j + (r * kAttentionBlock + u));
                       },
                       [&](int64_t v) {
-                        return k.loadVector(values, value + j * size +
-                                                        (u * size + v * lanes));
+                        return load(values,
+                                    value + j * size + (u * size + v * lanes));
                       });
                 return next;
               });
@@ -357,16 +401,112 @@ void AttentionEmitter::storeResults() {
   });
 }
 
-void AttentionEmitter::emit() {
+void AttentionEmitter::attend() {
   loadQueries();
   initialize();
-  k.forLoop(k.index(0), end, kAttentionBlock, [&](Index block) {
-    Index valid = min(end - block, kAttentionBlock);
-    scoreKeys(block, valid);
-    softmax(block);
-    addValues(block, valid);
+  k.forLoop(split * kAttentionBlock, end, kAttentionBlock * tiling.splits,
+            [&](Index block) {
+              Index valid = min(end - block, kAttentionBlock);
+              if (tiling.decodes)
+                decode(keys, block, valid);
+              scoreKeys(block, valid);
+              softmax(block);
+              if (tiling.decodes)
+                decode(values, block, valid);
+              addValues(block, valid);
+            });
+}
+
+void AttentionEmitter::combine(Index token, Index active) {
+  Buffer parts = k.view(k.buffer(3), k.index(0), k.f32());
+  Value lowest = k.constant(k.f32(), -std::numeric_limits<double>::infinity());
+  auto maximumAt = [&](Index s, Index g) {
+    return record(token, s) + partials.maximaOffset() + g;
+  };
+  k.forLoop(k.index(0), k.index(tiling.group), 1, [&](Index g) {
+    Value maximum = k.forLoop(
+        k.index(0), active, 1, {lowest}, [&](Index s, ValueRange carried) {
+          return Values{k.max(carried[0], k.load(parts, maximumAt(s, g)))};
+        })[0];
+    Index weights = g * kAttentionBlock + tiling.weights;
+    Value sum = k.forLoop(
+        k.index(0), active, 1, {k.zero(k.f32())},
+        [&](Index s, ValueRange carried) {
+          Value weight =
+              emitExp2(k, k.sub(k.load(parts, maximumAt(s, g)), maximum));
+          k.store(weight, scratch, weights + s);
+          Value part =
+              k.load(parts, record(token, s) + partials.sumsOffset() + g);
+          return Values{k.fma(weight, part, carried[0])};
+        })[0];
+    k.store(k.zero(k.vecF32()), scratch, g * 16 + tiling.sums, bytes);
+    k.store(sum, scratch, g * 16 + tiling.sums);
+    int64_t vectors = 8;
+    while (size / lanes % vectors)
+      --vectors;
+    k.forLoop(k.index(0), k.index(size), vectors * lanes, [&](Index i) {
+      Values sums(vectors, k.zero(k.vecF32()));
+      sums = k.forLoop(
+          k.index(0), active, 1, sums, [&](Index s, ValueRange carried) {
+            Values next(carried.begin(), carried.end());
+            Value weight = k.loadSplat(scratch, weights + s);
+            for (int64_t v = 0; v < vectors; ++v)
+              next[v] = k.fma(weight,
+                              k.loadVector(parts, record(token, s) + g * size +
+                                                      i + v * lanes),
+                              next[v]);
+            return next;
+          });
+      for (int64_t v = 0; v < vectors; ++v)
+        k.store(sums[v], scratch, g * size + i + (tiling.results + v * lanes),
+                bytes);
+    });
   });
-  storeResults();
+}
+
+Value AttentionEmitter::joinParts(Index active) {
+  Buffer parts = k.view(k.buffer(3), k.index(0), k.f32());
+  Index token = firstToken, at = record(token, split);
+  k.forLoop(k.index(0), k.index(tiling.group * size), lanes, [&](Index i) {
+    k.store(k.loadVector(scratch, i + tiling.results), parts, at + i, bytes);
+  });
+  k.forLoop(k.index(0), k.index(tiling.group), 1, [&](Index g) {
+    k.store(k.load(scratch, g + tiling.maxima), parts,
+            at + partials.maximaOffset() + g);
+    k.store(k.reduceAdd(k.loadVector(scratch, g * 16 + tiling.sums)), parts,
+            at + partials.sumsOffset() + g);
+  });
+  Buffer counters = k.view(k.buffer(3), k.index(0), k.i32());
+  Index counter = (token * tiling.kvHeads + kvHead) * 16;
+  // Releases what is written above, acquires what others have written.
+  Value before = memref::AtomicRMWOp::create(
+      k.builder(), k.location(), arith::AtomicRMWKind::addi,
+      k.constantInt(k.i32(), 1), counters.memref, ValueRange{counter.value()});
+  Value isLast = k.toIndex(before) + 1 == active;
+  k.ifThen(isLast, [&] {
+    k.store(k.zero(k.i32()), counters, counter);
+    combine(token, active);
+  });
+  return isLast;
+}
+
+void AttentionEmitter::emit() {
+  if (tiling.splits == 1) {
+    attend();
+    storeResults();
+    return;
+  }
+  Index active = min(ceilDiv(end, kAttentionBlock), tiling.splits);
+  k.ifThen(split < active, [&] {
+    attend();
+    auto alone = [&]() -> Values {
+      return {k.constantInt(k.builder().getI1Type(), 1)};
+    };
+    auto joined = [&]() -> Values { return {joinParts(active)}; };
+    Value isDone = k.ifElse(active == 1, function_ref<Values()>(alone),
+                            function_ref<Values()>(joined))[0];
+    k.ifThen(isDone, [&] { storeResults(); });
+  });
 }
 
 } // namespace

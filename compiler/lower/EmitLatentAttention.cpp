@@ -12,6 +12,7 @@
 ///
 //===----------------------------------------------------------------------===//
 
+#include "compiler/lower/CacheAccess.h"
 #include "compiler/lower/Emitters.h"
 #include "compiler/lower/LinearKernel.h"
 #include "compiler/lower/NormKernel.h"
@@ -56,7 +57,12 @@ LogicalResult emitHeadLinear(KernelBuilder &k, Operation *op) {
 
 LogicalResult emitLatentCache(KernelBuilder &k, Operation *op) {
   auto launch = cast<LatentCacheOp>(op);
-  Buffer kv = k.buffer(0), table = k.buffer(2), cache = k.buffer(3);
+  Buffer kv = k.buffer(0), table = k.buffer(2);
+  CacheType type = launch.getCache().getType();
+  CacheAccess cache(k, type, k.buffer(3));
+  // What isn't kept as it is goes through scratch.
+  bool isPlain = type.getElement() == CacheElement::F32;
+  Buffer row = isPlain ? k.buffer(3) : k.view(k.scratch(), k.index(0), k.f32());
   int64_t rank =
       cast<RankedTensorType>(launch.getNorm().getType()).getDimSize(0);
   int64_t rope = strideOf(launch.getTable());
@@ -65,7 +71,7 @@ LogicalResult emitLatentCache(KernelBuilder &k, Operation *op) {
   NormKernel norm{.k = k,
                   .x = kv,
                   .weight = k.buffer(1),
-                  .result = cache,
+                  .result = row,
                   .width = rank,
                   .stride = latent,
                   .eps = launch.getEps().convertToDouble()};
@@ -75,12 +81,15 @@ LogicalResult emitLatentCache(KernelBuilder &k, Operation *op) {
   k.forLoop(first, end, 1, [&](Index t) {
     Index from =
         t * strideOf(launch.getKv()) + static_cast<int64_t>(launch.getOffset());
-    Index to = (k.position() + t) * size;
+    Index position = k.position() + t;
+    Index to = isPlain ? position * size : k.index(0);
     norm.normalize(from, to);
     emitRotation(k, kv, from + latent, table, t * rope, rope,
                  launch.getInterleaved(), [&](Index i, Value v) {
-                   k.store(v, cache, to + i + latent, 4 * k.lanes());
+                   k.store(v, row, to + i + latent, 4 * k.lanes());
                  });
+    if (!isPlain)
+      cache.storeRow(row, to, position);
   });
   return success();
 }
@@ -101,6 +110,11 @@ private:
   int64_t vectors() const { return kHeads / lanes; }
   void loadQueries();
   /// Stores `value`, whose lanes are dimensions, as a column of the queries.
+  /// Where the rows of the block's positions are as f32, in `rows`.
+  Index blockRows(Index block) {
+    return decodes ? k.index(tiling.decoded) : block * tiling.size;
+  }
+  void decode(Index block, Index valid);
   void transpose(Value value, Index dimension, Index head);
   void clear(Index from, Index to);
   void scores(Index block, Index valid);
@@ -113,8 +127,11 @@ private:
   int64_t lanes, bytes;
   int64_t numHeads, rope, absorbedStride, qStride, qHead, qRope, resultHead;
   double scale;
-  bool interleaved;
-  Buffer absorbed, q, table, cache, scratch;
+  bool interleaved, decodes;
+  Buffer absorbed, q, table;
+  CacheAccess cache;
+  Buffer scratch;
+  Buffer rows; ///< of the cache in f32
   RowSink result;
   Index token, firstHead, heads, end;
 };
@@ -125,9 +142,12 @@ LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
       absorbedStride(strideOf(op.getAbsorbed())), qStride(strideOf(op.getQ())),
       qHead(op.getQHead()), qRope(op.getQRope()),
       resultHead(op.getResultHead()), scale(op.getScale().convertToDouble()),
-      interleaved(op.getInterleaved()), absorbed(k.buffer(0)), q(k.buffer(1)),
-      table(k.buffer(2)), cache(k.buffer(3)),
+      interleaved(op.getInterleaved()),
+      decodes(op.getCache().getType().getElement() != CacheElement::F32),
+      absorbed(k.buffer(0)), q(k.buffer(1)), table(k.buffer(2)),
+      cache(k, op.getCache().getType(), k.buffer(3)),
       scratch(k.view(k.scratch(), k.index(0), k.f32())),
+      rows(decodes ? scratch : cache.memory()),
       result(k, op.getResult(), k.buffer(4)), token(k.tile() / tiling.tiles),
       firstHead(k.tile() % tiling.tiles * kHeads),
       heads(min(k.index(numHeads) - firstHead, kHeads)),
@@ -163,12 +183,20 @@ void LatentAttention::loadQueries() {
   });
 }
 
+/// The heads of the tile share the work. `scores` reads some positions more
+/// than are valid.
+void LatentAttention::decode(Index block, Index valid) {
+  k.forLoop(k.index(0), roundUp(valid, 8), 1, [&](Index p) {
+    cache.decodeRow(block + p, scratch, p * tiling.size + tiling.decoded);
+  });
+}
+
 /// shares[p][h] = query[h] . cache[block + p]
 void LatentAttention::scores(Index block, Index valid) {
   // Eight chains hide the latency of the FMAs.
   int64_t positions = std::max<int64_t>(4, 8 / vectors());
   k.forLoop(k.index(0), roundUp(valid, positions), positions, [&](Index p) {
-    Index row = (block + p) * tiling.size;
+    Index row = blockRows(block) + p * tiling.size;
     Values sums(positions * vectors(), k.zero(k.vecF32()));
     constexpr int64_t kUnroll = 2;
     sums = k.forLoop(
@@ -182,7 +210,7 @@ void LatentAttention::scores(Index block, Index valid) {
                   scratch,
                   i * kHeads + (tiling.queries + u * kHeads + v * lanes)));
             for (int64_t j = 0; j < positions; ++j) {
-              Value c = k.loadSplat(cache, row + i + (j * tiling.size + u));
+              Value c = k.loadSplat(rows, row + i + (j * tiling.size + u));
               for (int64_t v = 0; v < vectors(); ++v) {
                 Value &sum = next[j * vectors() + v];
                 sum = k.fma(query[v], c, sum);
@@ -251,10 +279,10 @@ void LatentAttention::addLatents(Index block, Index valid) {
           sums = k.forLoop(
               k.index(0), valid, 1, sums, [&](Index p, ValueRange carried) {
                 Values next(carried.begin(), carried.end());
-                Index row = (block + p) * tiling.size + i;
+                Index row = blockRows(block) + p * tiling.size + i;
                 Values latent;
                 for (int64_t v = 0; v < tileVectors; ++v)
-                  latent.push_back(k.loadVector(cache, row + v * lanes));
+                  latent.push_back(k.loadVector(rows, row + v * lanes));
                 for (int64_t r = 0; r < kTileHeads; ++r) {
                   Value share = k.loadSplat(scratch, p * kHeads + h +
                                                          (tiling.shares + r));
@@ -296,6 +324,8 @@ void LatentAttention::emit() {
     k.store(lowest, scratch, k.index(tiling.maxima + v * lanes), bytes);
   k.forLoop(k.index(0), end, kAttentionBlock, [&](Index block) {
     Index valid = min(end - block, kAttentionBlock);
+    if (decodes)
+      decode(block, valid);
     scores(block, valid);
     softmax(valid);
     addLatents(block, valid);

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "compiler/lower/CacheAccess.h"
 #include "compiler/lower/Emitters.h"
 #include "compiler/lower/RopeKernel.h"
 #include "compiler/lower/Tiling.h"
@@ -85,7 +86,9 @@ namespace {
 
 struct RopeCacheEmitter {
   KernelBuilder &k;
-  Buffer qkv, table, keys, values, result;
+  Buffer qkv, table;
+  CacheAccess keys, values;
+  Buffer result, scratch; ///< scratch holds a head's rotated keys
   int64_t numHeads, kvHeads, size, qkvStride, qStride;
 
   void emitToken(Index t);
@@ -109,22 +112,14 @@ void RopeCacheEmitter::emitToken(Index t) {
             });
 
   Index position = k.position() + t;
-  Index block = position / kernel::kCacheBlock;
   Index slot = position % kernel::kCacheBlock;
   k.forLoop(k.index(0), k.index(kvHeads), 1, [&](Index h) {
-    Index blockOfHead = (block * kvHeads + h) * (size * kernel::kCacheBlock);
     emitRotation(k, qkv, row + (h + numHeads) * size, table, tableRow, size,
-                 /*interleaved=*/false, [&](Index i, Value v) {
-                   Index to = blockOfHead + i * kernel::kCacheBlock + slot;
-                   for (int64_t lane = 0; lane < k.lanes(); ++lane)
-                     k.store(k.extract(v, lane), keys,
-                             to + lane * kernel::kCacheBlock);
-                 });
-    Index from = row + (h + (numHeads + kvHeads)) * size;
-    Index to = blockOfHead + slot * size;
-    k.forLoop(k.index(0), k.index(size), k.lanes(), [&](Index i) {
-      k.store(k.loadVector(qkv, from + i), values, to + i, bytes);
-    });
+                 /*interleaved=*/false,
+                 [&](Index i, Value v) { k.store(v, scratch, i, bytes); });
+    keys.storeHead(scratch, k.index(0), keys.block(position, h), slot);
+    values.storeHead(qkv, row + (h + (numHeads + kvHeads)) * size,
+                     values.block(position, h), slot);
   });
 }
 
@@ -133,17 +128,19 @@ void RopeCacheEmitter::emitToken(Index t) {
 LogicalResult emitRopeCache(KernelBuilder &k, Operation *op) {
   auto rope = cast<kernel::RopeCacheOp>(op);
   kernel::CacheType cache = rope.getKeys().getType();
-  RopeCacheEmitter emitter{.k = k,
-                           .qkv = k.buffer(0),
-                           .table = k.buffer(1),
-                           .keys = k.buffer(2),
-                           .values = k.buffer(3),
-                           .result = k.buffer(4),
-                           .numHeads = static_cast<int64_t>(rope.getNumHeads()),
-                           .kvHeads = cache.getNumHeads(),
-                           .size = cache.getHeadSize(),
-                           .qkvStride = kernel::strideOf(rope.getQkv()),
-                           .qStride = kernel::strideOf(rope.getQ())};
+  RopeCacheEmitter emitter{
+      .k = k,
+      .qkv = k.buffer(0),
+      .table = k.buffer(1),
+      .keys = {k, cache, k.buffer(2)},
+      .values = {k, rope.getValues().getType(), k.buffer(3)},
+      .result = k.buffer(4),
+      .scratch = k.view(k.scratch(), k.index(0), k.f32()),
+      .numHeads = static_cast<int64_t>(rope.getNumHeads()),
+      .kvHeads = cache.getNumHeads(),
+      .size = cache.getHeadSize(),
+      .qkvStride = kernel::strideOf(rope.getQkv()),
+      .qStride = kernel::strideOf(rope.getQ())};
   int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
   Index first = k.tile() * tokensPerTile;
   Index end = min(first + tokensPerTile, k.numTokens());

@@ -52,8 +52,9 @@ Value operator<(Index a, Index b) {
   return compare(arith::CmpIPredicate::ult, a, b);
 }
 Value operator<(Index a, int64_t b) { return a < a.builder().index(b); }
-Value operator==(Index a, int64_t b) {
-  return compare(arith::CmpIPredicate::eq, a, a.builder().index(b));
+Value operator==(Index a, int64_t b) { return a == a.builder().index(b); }
+Value operator==(Index a, Index b) {
+  return compare(arith::CmpIPredicate::eq, a, b);
 }
 
 //===-- What the kernel was called with

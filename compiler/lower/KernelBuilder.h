@@ -64,6 +64,7 @@ Index roundUp(Index a, int64_t b);
 mlir::Value operator<(Index a, Index b);
 mlir::Value operator<(Index a, int64_t b);
 mlir::Value operator==(Index a, int64_t b);
+mlir::Value operator==(Index a, Index b);
 
 /// Memory as a flat array of elements of one type.
 struct Buffer {

@@ -31,10 +31,27 @@ private:
   LogicalResult lowerEntry(kernel::EntryOp entry, const Target &target);
 };
 
+Type elementType(kernel::CacheType cache) {
+  Builder b(cache.getContext());
+  switch (cache.getElement()) {
+  case CacheElement::F32:
+    return b.getF32Type();
+  case CacheElement::F16:
+    return b.getF16Type();
+  case CacheElement::BF16:
+    return b.getBF16Type();
+  case CacheElement::Int8:
+    return b.getI8Type();
+  }
+  llvm_unreachable("all elements are handled");
+}
+
 MemRefType bufferType(Type type) {
   if (auto cache = dyn_cast<kernel::CacheType>(type))
-    return MemRefType::get({kNominalElements},
-                           Float32Type::get(type.getContext()));
+    return MemRefType::get({kNominalElements}, elementType(cache));
+  if (auto partials = dyn_cast<kernel::PartialsType>(type))
+    return MemRefType::get({partials.bytes()},
+                           IntegerType::get(type.getContext(), 8));
   if (isa<kernel::ExpertListsType>(type))
     return MemRefType::get({kNominalElements},
                            IntegerType::get(type.getContext(), 32));

@@ -135,7 +135,9 @@ LatentAttentionTiling::LatentAttentionTiling(LatentAttentionOp op)
   sums = shares + kAttentionBlock * kHeads;
   maxima = sums + kHeads;
   results = maxima + kHeads;
-  end = results + kHeads * rank;
+  decoded = results + kHeads * rank;
+  bool decodes = op.getCache().getType().getElement() != CacheElement::F32;
+  end = decoded + (decodes ? kAttentionBlock * size : 0);
 }
 
 static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
@@ -166,10 +168,18 @@ Tiling getTiling(Operation *launch, TokenClass tokens) {
       })
       .Case([&](RopeTableOp) { return Tiling{.tokensPerTile = 16}; })
       // The tokens of a cache block, so that two tiles seldom write one line.
-      .Case([&](RopeCacheOp) { return Tiling{.tokensPerTile = kCacheBlock}; })
+      .Case([&](RopeCacheOp op) {
+        return Tiling{.tokensPerTile = kCacheBlock,
+                      .scratchBytes = op.getKeys().getType().getHeadSize() * 4};
+      })
       .Case([&](AttentionOp op) { return attentionTiling(op, tokens); })
       .Case([&](HeadLinearOp op) { return headLinearTiling(op, tokens); })
-      .Case([&](LatentCacheOp) { return Tiling{.tokensPerTile = 8}; })
+      .Case([&](LatentCacheOp op) {
+        CacheType cache = op.getCache().getType();
+        bool isPlain = cache.getElement() == CacheElement::F32;
+        return Tiling{.tokensPerTile = 8,
+                      .scratchBytes = isPlain ? 0 : cache.getHeadSize() * 4};
+      })
       .Case([&](LatentAttentionOp op) {
         LatentAttentionTiling tiling(op);
         return Tiling{.tiles = tiling.tiles,

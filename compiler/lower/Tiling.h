@@ -163,29 +163,40 @@ inline constexpr int64_t kAttentionBlock = 64;
 inline constexpr int64_t kAttentionRows = 96;
 
 /// What a tile of an attention launch covers: one key/value head and the
-/// `group` query heads that use it, for `tokensPerTile` tokens. Scratch, in f32
-/// elements: queries and results [row][head], the weights of a block of
-/// positions [row][kAttentionBlock], sums [row][16], maxima [row]. There are
-/// kSpareRows more rows than needed, so that register tiles may run over the
-/// last.
+/// `group` query heads that use it, for `tokensPerTile` tokens. With partials
+/// and one token a head has `splits` tiles: tile number = split * heads + head,
+/// and a split takes the blocks of positions of numbers split, split + splits,
+/// ... Scratch, in f32 elements: queries and results [row][head], the weights
+/// of a block of positions [row][kAttentionBlock], sums [row][16], maxima
+/// [row], and, if keys and values are decoded before use, a block of either.
+/// There are kSpareRows more rows than needed, so that register tiles may run
+/// over the last.
 struct AttentionTiling {
   static constexpr int64_t kSpareRows = 16;
-  int64_t tiles, group, tokensPerTile;
-  int64_t queries = 0, results, weights, sums, maxima, end;
+  int64_t tiles, kvHeads, splits, group, tokensPerTile;
+  bool decodes;
+  int64_t queries = 0, results, weights, sums, maxima, decoded, end;
 
   AttentionTiling(kernel::AttentionOp op, kernel::TokenClass tokens) {
     kernel::CacheType cache = op.getKeys().getType();
-    tiles = cache.getNumHeads();
-    group = static_cast<int64_t>(op.getNumHeads()) / tiles;
-    tokensPerTile = tokens == kernel::TokenClass::Many
-                        ? std::max<int64_t>(1, kAttentionRows / group)
-                        : 1;
+    bool isMany = tokens == kernel::TokenClass::Many;
+    kvHeads = cache.getNumHeads();
+    group = static_cast<int64_t>(op.getNumHeads()) / kvHeads;
+    splits = op.getPartials() && !isMany
+                 ? op.getPartials().getType().getSplits()
+                 : 1;
+    tiles = kvHeads * splits;
+    tokensPerTile = isMany ? std::max<int64_t>(1, kAttentionRows / group) : 1;
+    // One token's rows use an element too seldom for a pass of its own.
+    decodes = cache.getEncoding().isInt8() ||
+              (isMany && cache.getElement() != CacheElement::F32);
     int64_t padded = roundUp(rows() + kSpareRows, kSpareRows);
     results = padded * cache.getHeadSize();
     weights = 2 * results;
     sums = weights + padded * kAttentionBlock;
     maxima = sums + padded * 16;
-    end = maxima + padded;
+    decoded = maxima + padded;
+    end = decoded + (decodes ? kAttentionBlock * cache.getHeadSize() : 0);
   }
   /// Of a full tile.
   int64_t rows() const { return tokensPerTile * group; }
@@ -217,11 +228,12 @@ struct MoeDownTiling {
 
 /// A latent attention tile covers one token and kHeads heads. Scratch, in f32
 /// elements: queries [dimension][head], shares of a block of positions
-/// [position][head], sums and maxima [head], results [head][rank].
+/// [position][head], sums and maxima [head], results [head][rank], and, if the
+/// cache isn't of f32, the block's rows.
 struct LatentAttentionTiling {
   static constexpr int64_t kHeads = 16;
   int64_t tiles, size, rank;
-  int64_t queries = 0, shares, sums, maxima, results, end;
+  int64_t queries = 0, shares, sums, maxima, results, decoded, end;
   explicit LatentAttentionTiling(kernel::LatentAttentionOp op);
 };
 

@@ -82,8 +82,7 @@ public:
   }
 
   Result<CompilePlan> plan() {
-    pipeline.weights = options.weights;
-    pipeline.groupSize = options.groupSize;
+    RETORT_RETURN_IF_ERROR(choose());
     RETORT_ASSIGN_OR_RETURN(
         Checkpoint opened,
         Checkpoint::hasWeights(options.checkpoint)
@@ -99,11 +98,13 @@ public:
     // The self-test's logits are the one part of the index that is missing.
     plan.fileBytes = sizes.file + contents.index.model->vocab_size * 4;
     plan.weightBytes = sizes.weights;
+    plan.kv = pipeline.kv;
     return plan;
   }
 
 private:
   Status checkOptions();
+  Status choose();
   Status checkContext();
   Status checkTexts();
   Status buildModule();
@@ -193,11 +194,26 @@ Status Compiler::checkOptions() {
   }
   for (const Target *target : targets)
     report.targets.push_back(target->name.str());
+  return choose();
+}
+
+/// Settles how weights and caches are stored.
+Status Compiler::choose() {
   RETORT_ASSIGN_OR_RETURN(WeightChoice choice,
                           parseWeightChoice(options.weights));
   report.usesIntegers = choice.usesIntegers();
   pipeline.weights = options.weights;
   pipeline.groupSize = options.groupSize;
+  if (options.kv == "auto")
+    pipeline.kv = choice.isExact() ? "f32" : "f16";
+  else if (parseCacheElement(options.kv))
+    pipeline.kv = options.kv;
+  else
+    return Status::error(Code::InvalidArgument,
+                         "--kv: expected auto, f32, f16, bf16 or int8, found "
+                         "'" +
+                             options.kv + "'");
+  report.kv = pipeline.kv;
   return Status::ok();
 }
 
@@ -415,6 +431,7 @@ Status Compiler::describe() {
     index.properties.push_back(std::move(p));
   };
   property("weights", pipeline.weights);
+  property("kv", pipeline.kv);
   if (report.usesIntegers)
     property("group_size", std::to_string(pipeline.groupSize));
 
@@ -439,6 +456,7 @@ Result<bool> Compiler::examine(const std::string &path, abi::IndexT &index) {
   examine.threads = static_cast<int>(threads());
   examine.cancel = options.cancel;
   examine.verify = options.verify;
+  examine.cache = *parseCacheElement(pipeline.kv);
   step(options.verify ? "comparing with the reference interpreter"
                       : "computing the self-test");
   RETORT_ASSIGN_OR_RETURN(

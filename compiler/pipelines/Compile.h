@@ -30,6 +30,9 @@ struct CompileOptions {
   std::string output;           ///< path of the artifact
   std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;
+  /// What caches hold: f32, f16, bf16 or int8. "auto": f32 if no matrix is
+  /// rounded (`weights` of keep and f32 alone), else f16.
+  std::string kv = "auto";
   std::vector<std::string> targets; ///< empty: what this machine has
   /// Positions a session may use; by default the config's
   /// max_position_embeddings, which it may not exceed.
@@ -87,6 +90,7 @@ struct CompileReport {
   uint64_t checkpointBytes = 0;
   int kernels = 0;
   bool usesIntegers = false; ///< the group size matters
+  std::string kv;            ///< what caches hold: never "auto"
   double compileSeconds = 0; ///< import to machine code
   double packSeconds = 0;
   double totalSeconds = 0;
@@ -99,6 +103,7 @@ struct CompilePlan {
   /// A finished abi::Index without targets and sections; `program.weights` have
   /// hashes and errors of 0.
   std::vector<std::byte> index;
+  std::string kv; ///< what caches hold: never "auto"
   /// Of the file, with weights and self-test and without code.
   uint64_t fileBytes = 0;
   uint64_t weightBytes = 0;

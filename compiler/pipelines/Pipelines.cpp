@@ -48,8 +48,10 @@ void populateQuantizePipeline(OpPassManager &pm,
   pm.addPass(createQuantizeWeightsPass(quantize));
 }
 
-void populateFusePipeline(OpPassManager &pm, const PipelineOptions &) {
-  pm.addPass(createFuseLaunchesPass());
+void populateFusePipeline(OpPassManager &pm, const PipelineOptions &options) {
+  FuseLaunchesPassOptions fuse;
+  fuse.kv = options.kv;
+  pm.addPass(createFuseLaunchesPass(fuse));
   pm.addPass(createEncodeActivationsPass());
 }
 

@@ -87,6 +87,7 @@ Result<ModelCost> costOfModel(const CompileOptions &options, uint64_t context,
   const abi::Program &program = *index.program();
   ModelCost cost;
   cost.weights = options.weights;
+  cost.kv = plan.kv;
   cost.name = model.name()->str();
   cost.family = model.family()->str();
   cost.parameters = model.parameters();

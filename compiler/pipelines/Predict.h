@@ -44,6 +44,7 @@ struct StepWork {
 /// What running a model takes.
 struct ModelCost {
   std::string weights; ///< as asked for
+  std::string kv;      ///< what caches hold
   std::string name, family;
   uint64_t parameters = 0;
   uint64_t artifactBytes = 0; ///< without code, which takes less than a MB

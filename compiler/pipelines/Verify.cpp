@@ -127,12 +127,40 @@ Result<CompiledOutput> runCompiled(std::shared_ptr<const Artifact> artifact,
   return out;
 }
 
+/// Rounds what is cached of a position as the kernels do: in groups of the
+/// padded layout, whose halves are multiples of 16.
+void roundCachePart(CacheElement element, reference::CachePart part,
+                    std::span<float> elements) {
+  using reference::CachePart;
+  if (element != CacheElement::Int8)
+    return roundCached(element, elements);
+  size_t size = elements.size(), half = size / 2;
+  bool isLatent = part == CachePart::Latent;
+  std::vector<float> padded(isLatent ? roundUp<size_t>(size, kCacheGroup)
+                                     : 2 * roundUp<size_t>(half, 16));
+  auto place = [&](size_t i) {
+    if (isLatent)
+      return i;
+    if (part == CachePart::InterleavedRotary)
+      return i / 2 + i % 2 * padded.size() / 2;
+    return i % half + i / half * padded.size() / 2;
+  };
+  for (size_t i = 0; i < size; ++i)
+    padded[place(i)] = elements[i];
+  roundCached(element, padded);
+  for (size_t i = 0; i < size; ++i)
+    elements[i] = padded[place(i)];
+}
+
 /// What compiled code may differ by from the reference that rounds like it.
-double toleranceOf(std::span<const WeightSpec> specs) {
+double toleranceOf(std::span<const WeightSpec> specs, CacheElement cache) {
   bool anyInt8 = std::ranges::any_of(specs, [](const WeightSpec &spec) {
     return spec.inputs && spec.inputs->kind == ActivationKind::Int8;
   });
-  return anyInt8 ? kVerifyToleranceInt8 : kVerifyTolerance;
+  if (anyInt8)
+    return kVerifyToleranceInt8;
+  bool isCoarse = cache == CacheElement::BF16 || cache == CacheElement::Int8;
+  return isCoarse ? kVerifyToleranceCache : kVerifyTolerance;
 }
 
 /// What the draft layer expects after the last token, having seen them all.
@@ -282,7 +310,11 @@ Result<Examination> examineArtifact(const std::string &path,
     packed.inputs = [&](const TensorView &weight, std::span<float> row) {
       view.roundInputs(weight.name, row);
     };
-  double tolerance = toleranceOf(specs);
+  if (options.cache != CacheElement::F32)
+    packed.cache = [&](reference::CachePart part, std::span<float> elements) {
+      roundCachePart(options.cache, part, elements);
+    };
+  double tolerance = toleranceOf(specs, options.cache);
 
   const checkpoint::ModelConfig &config = source.config();
   int64_t vocab = config.vocabSize;
@@ -304,6 +336,9 @@ Result<Examination> examineArtifact(const std::string &path,
   result.selfTest.reference = "reference interpreter on the packed weights";
   if (rounds)
     result.selfTest.reference += ", inputs rounded as the kernels do";
+  if (packed.cache)
+    result.selfTest.reference +=
+        ", caches of " + std::string(cacheElementName(options.cache));
   result.selfTest.tolerance = static_cast<float>(tolerance);
   if (!options.verify)
     return result;

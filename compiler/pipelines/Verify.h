@@ -16,6 +16,7 @@
 #define RETORT_COMPILER_PIPELINES_VERIFY_H
 
 #include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/encoding/CacheEncoding.h"
 #include "compiler/pack/WeightSpec.h"
 #include "compiler/pipelines/Compile.h"
 #include "runtime/abi/artifact_generated.h"
@@ -27,6 +28,7 @@ namespace retort {
 struct ExamineOptions {
   int threads = 0;
   bool verify = false;
+  CacheElement cache = CacheElement::F32; ///< what the artifact's caches hold
   const std::atomic<bool> *cancel = nullptr;
 };
 
@@ -45,6 +47,8 @@ inline constexpr int kVerifyTokens = 16;
 /// quant to its neighbour, which the following layers' quants then amplify.
 inline constexpr double kVerifyTolerance = 1e-3;
 inline constexpr double kVerifyToleranceInt8 = 3e-2;
+/// The same happens, less often, to elements of bf16 and int8 caches.
+inline constexpr double kVerifyToleranceCache = 1e-2;
 
 /// Runs the reference interpreter with the artifact's own packed weights, and
 /// with `verify` the artifact's code. Errors: Internal if the two disagree,

@@ -72,27 +72,27 @@ LaunchCost launchCost(Operation *launch, kernel::TokenClass tokens,
       })
       .Case([&](kernel::LatentCacheOp op) {
         int64_t size = op.getCache().getType().getHeadSize();
-        cost.bytesPerToken += size * 4;
+        cost.bytesPerToken += op.getCache().getType().getPositionBytes();
         cost.flopsPerToken = 4 * size;
       })
       .Case([&](kernel::LatentAttentionOp op) {
         int64_t size = op.getCache().getType().getHeadSize();
         int64_t rank = op.getRank();
-        cost.bytesPerPair = size * 4;
+        cost.bytesPerPair = op.getCache().getType().getPositionBytes();
         cost.flopsPerPair =
             2 * static_cast<int64_t>(op.getNumHeads()) * (size + rank);
       })
       .Case([&](kernel::RopeCacheOp op) {
         int64_t kv = op.getKeys().getType().getNumHeads() *
                      op.getKeys().getType().getHeadSize();
-        cost.bytesPerToken += 2 * kv * 4;
+        cost.bytesPerToken += 2 * op.getKeys().getType().getPositionBytes();
         cost.flopsPerToken =
             3 * (op.getNumHeads() * op.getKeys().getType().getHeadSize() + kv);
       })
       .Case([&](kernel::AttentionOp op) {
         auto keys = op.getKeys().getType();
-        cost.bytesPerPair = 2 * keys.getNumHeads() * keys.getHeadSize() * 4 /
-                            std::max<int64_t>(1, tokensPerTile);
+        cost.bytesPerPair =
+            2 * keys.getPositionBytes() / std::max<int64_t>(1, tokensPerTile);
         cost.flopsPerPair = 4 * op.getNumHeads() * keys.getHeadSize();
       });
   return cost;

@@ -17,6 +17,7 @@
 
 #include "mlir/IR/IRMapping.h"
 #include "mlir/IR/OperationSupport.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
@@ -109,16 +110,22 @@ private:
   void createLaunch(OpBuilder &b, Operation *op, kernel::TokenClass tokens);
   FlatSymbolRefAttr getEntry(Operation *op, kernel::TokenClass tokens);
   FlatSymbolRefAttr getCacheBuffer(kernel::CacheType type, int64_t layer);
+  FlatSymbolRefAttr getPartialsBuffer(kernel::PartialsType type);
   FlatSymbolRefAttr getArg(Value v);
 
-  program::BufferOp createBuffer(OpBuilder &b, StringRef name, int64_t fixed,
-                                 int64_t perToken, int64_t perPosition) {
+  void createBuffer(OpBuilder &b, StringRef name, int64_t fixed,
+                    int64_t perToken) {
     ++numBuffers;
-    return program::BufferOp::create(b, getOperation().getLoc(), name,
-                                     perPosition
-                                         ? program::BufferKind::Cache
-                                         : program::BufferKind::Activation,
-                                     fixed, perToken, perPosition);
+    program::BufferOp::create(b, getOperation().getLoc(), name,
+                              program::BufferKind::Activation, fixed, perToken,
+                              0);
+  }
+  void createCache(OpBuilder &b, StringRef name, int64_t fixed,
+                   int64_t perPosition) {
+    ++numBuffers;
+    program::BufferOp::create(b, getOperation().getLoc(), name,
+                              program::BufferKind::Cache, fixed, 0,
+                              perPosition);
   }
 
   /// A buffer of that size that an earlier function uses and this one has not
@@ -134,6 +141,7 @@ private:
   llvm::StringMap<FlatSymbolRefAttr> entryOf;
   llvm::StringMap<int> entriesOfKind;
   llvm::StringMap<FlatSymbolRefAttr> caches;
+  llvm::MapVector<Type, FlatSymbolRefAttr> partials;
 };
 
 void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp func,
@@ -167,7 +175,7 @@ void PlanProgramPass::createBuffers(OpBuilder &b, func::FuncOp func,
       symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
       continue;
     }
-    createBuffer(b, symbol, size.fixed, size.perToken, 0);
+    createBuffer(b, symbol, size.fixed, size.perToken);
     symbols.push_back(FlatSymbolRefAttr::get(b.getContext(), symbol));
   }
   for (auto [value, index] : plan.bufferOf)
@@ -190,15 +198,32 @@ FlatSymbolRefAttr PlanProgramPass::getCacheBuffer(kernel::CacheType type,
   if (!symbol) {
     OpBuilder b(&getContext());
     b.setInsertionPointToEnd(getOperation().getBody());
-    createBuffer(b, name, 0, 0, type.getNumHeads() * type.getHeadSize() * 4);
+    createCache(b, name, 0, type.getPositionBytes());
     symbol = FlatSymbolRefAttr::get(&getContext(), name);
   }
   return symbol;
 }
 
+/// Belongs to a sequence like its caches: tiles of two sequences must not meet
+/// in it.
+FlatSymbolRefAttr
+PlanProgramPass::getPartialsBuffer(kernel::PartialsType type) {
+  auto [it, isNew] = partials.try_emplace(type);
+  if (isNew) {
+    std::string name = "partials." + std::to_string(partials.size() - 1);
+    OpBuilder b(&getContext());
+    b.setInsertionPointToEnd(getOperation().getBody());
+    createCache(b, name, type.bytes(), 0);
+    it->second = FlatSymbolRefAttr::get(&getContext(), name);
+  }
+  return it->second;
+}
+
 FlatSymbolRefAttr PlanProgramPass::getArg(Value v) {
   if (auto load = v.getDefiningOp<kernel::LoadWeightOp>())
     return load.getWeightAttr();
+  if (auto type = dyn_cast<kernel::PartialsType>(v.getType()))
+    return getPartialsBuffer(type);
   if (auto type = dyn_cast<kernel::CacheType>(v.getType())) {
     // A cache keeps its memory through the launches that return it.
     while (!v.getDefiningOp<kernel::LoadCacheOp>()) {
@@ -296,7 +321,8 @@ void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
         program::PhaseOp::create(b, func.getLoc(), name, kind, min, max);
     OpBuilder inner = OpBuilder::atBlockEnd(&phase.getBody().emplaceBlock());
     for (Operation &op : func.getBody().front())
-      if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp, func::ReturnOp>(op) &&
+      if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp,
+               kernel::LoadPartialsOp, func::ReturnOp>(op) &&
           // One token's slots are in order already.
           !(tokens == kernel::TokenClass::One && isa<kernel::MoeGroupOp>(op)))
         createLaunch(inner, &op, tokens);

@@ -82,6 +82,15 @@ bool WeightChoice::usesIntegers() const {
   return false;
 }
 
+bool WeightChoice::isExact() const {
+  for (size_t i = 0; i < kWeightClasses; ++i) {
+    WeightWish wish = wishFor(static_cast<WeightClass>(i));
+    if (wish.kind && wish.kind != EncodingKind::F32)
+      return false;
+  }
+  return true;
+}
+
 Result<WeightChoice> parseWeightChoice(std::string_view text) {
   WeightChoice choice;
   for (size_t number = 0;; ++number) {

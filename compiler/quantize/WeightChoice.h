@@ -55,6 +55,8 @@ struct WeightChoice {
   WeightWish wishFor(WeightClass weightClass) const;
   /// Whether any class is stored as integers, so that group sizes matter.
   bool usesIntegers() const;
+  /// Whether every class is stored as the checkpoint has it, or in f32.
+  bool isExact() const;
 };
 
 /// Parses "ENCODING[,CLASS=ENCODING]..." with the encodings keep, f32, f16,

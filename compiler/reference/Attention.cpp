@@ -71,6 +71,11 @@ Result<Matrix> Model::groupedQueryAttention(const Matrix &normed,
   int64_t dim = config.headDim, kvDim = config.kvDim();
   rotate(queries, config.numHeads, dim, 0, false);
   rotate(keys, config.numKvHeads, dim, 0, false);
+  if (options.cache)
+    for (Matrix *cached : {&keys, &values})
+      for (int64_t h = 0; h < cached->rows * config.numKvHeads; ++h)
+        options.cache(CachePart::Head, {cached->values.data() + h * dim,
+                                        static_cast<size_t>(dim)});
   LayerCache &cache = caches[static_cast<size_t>(layer)];
   cache.keys.insert(cache.keys.end(), keys.values.begin(), keys.values.end());
   cache.values.insert(cache.values.end(), values.values.begin(),
@@ -120,7 +125,11 @@ Result<Matrix> Model::latentAttention(const Matrix &normed, int64_t layer) {
   Matrix latent(normed.rows, mla.kvLoraRank);
   LayerCache &cache = caches[static_cast<size_t>(layer)];
   for (int64_t t = 0; t < normed.rows; ++t) {
-    const float *row = compressed.row(t);
+    float *row = compressed.row(t);
+    if (options.cache)
+      options.cache(mla.ropeInterleave ? CachePart::InterleavedRotary
+                                       : CachePart::Rotary,
+                    {row + mla.kvLoraRank, row + compressed.cols});
     std::copy_n(row, mla.kvLoraRank, latent.row(t));
     cache.keys.insert(cache.keys.end(), row + mla.kvLoraRank,
                       row + compressed.cols);
@@ -129,6 +138,9 @@ Result<Matrix> Model::latentAttention(const Matrix &normed, int64_t layer) {
       latent,
       rmsNorm(latent, layerTensorName(layer, "self_attn.kv_a_layernorm.weight"),
               MlaConfig::kLatentNormEps));
+  if (options.cache)
+    for (int64_t t = 0; t < latent.rows; ++t)
+      options.cache(CachePart::Latent, {latent.row(t), latent.row(t + 1)});
   cache.values.insert(cache.values.end(), latent.values.begin(),
                       latent.values.end());
 

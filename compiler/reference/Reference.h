@@ -44,6 +44,18 @@ using WeightSource = std::function<Status(
 using InputRounding = std::function<void(const checkpoint::TensorView &weight,
                                          std::span<float> row)>;
 
+/// What a part of a cache is.
+enum class CachePart {
+  Head,             ///< a head's key, rotated, or its value
+  Latent,           ///< multi-head latent attention's, normalized
+  Rotary,           ///< its rotary key, a head's first and second half
+  InterleavedRotary ///< the same with rotated pairs beside each other
+};
+
+/// Rounds what is kept of a position.
+using CacheRounding =
+    std::function<void(CachePart part, std::span<float> elements)>;
+
 struct ReferenceOptions {
   int threads = 0; ///< 0 means as many as the machine has
   /// Instead of the checkpoint's own values, e.g. packed ones decoded.
@@ -51,6 +63,8 @@ struct ReferenceOptions {
   /// Linear layers but the router's get their inputs rounded so, as compiled
   /// kernels quantize them; not rounded if empty.
   InputRounding inputs;
+  /// Caches keep what this leaves; not rounded if empty.
+  CacheRounding cache;
   /// Keep the hidden states of every layer.
   bool keepHiddenStates = false;
   /// Keep which experts each token was given.

@@ -20,6 +20,22 @@ using namespace mlir;
 #define GET_OP_CLASSES
 #include "dialects/Kernel/KernelOps.cpp.inc"
 
+FailureOr<retort::CacheElement>
+FieldParser<retort::CacheElement>::parse(AsmParser &parser) {
+  std::string name;
+  SMLoc at = parser.getCurrentLocation();
+  if (succeeded(parser.parseOptionalKeywordOrString(&name)))
+    if (auto element = retort::parseCacheElement(name))
+      return *element;
+  return parser.emitError(at, "expected f32, f16, bf16 or int8, found '")
+         << name << "'";
+}
+
+AsmPrinter &retort::operator<<(AsmPrinter &printer, CacheElement element) {
+  printer << llvm::StringRef(cacheElementName(element));
+  return printer;
+}
+
 namespace retort::kernel {
 
 void KernelDialect::initialize() {
@@ -117,8 +133,9 @@ LogicalResult verifyCaches(Operation *op, CacheType keys, CacheType values,
       values.getKind() != CacheKind::Values)
     return op->emitOpError("expected a cache of keys, then one of values");
   if (keys.getNumHeads() != values.getNumHeads() ||
-      keys.getHeadSize() != values.getHeadSize())
-    return op->emitOpError("expected caches of one shape, found ")
+      keys.getHeadSize() != values.getHeadSize() ||
+      keys.getElement() != values.getElement())
+    return op->emitOpError("expected caches of one shape and element, found ")
            << keys << " and " << values;
   if (keys.getHeadSize() <= 0 || keys.getHeadSize() % 32)
     return op->emitOpError("expected a padded head size that is a positive "
@@ -131,6 +148,17 @@ LogicalResult verifyCaches(Operation *op, CacheType keys, CacheType values,
 }
 
 } // namespace
+
+LogicalResult PartialsType::verify(function_ref<InFlightDiagnostic()> emitError,
+                                   int64_t splits, int64_t groups,
+                                   int64_t heads, int64_t size) {
+  if (splits < 2 || groups < 1 || heads < 1 || size < 1)
+    return emitError() << "expected at least 2 tiles and a positive shape, "
+                          "found "
+                       << splits << " and " << groups << " x " << heads << " x "
+                       << size;
+  return success();
+}
 
 LogicalResult WeightOp::verify() {
   auto type = cast<RankedTensorType>(getType());
@@ -299,6 +327,16 @@ LogicalResult AttentionOp::verify() {
     return emitOpError("expected strides of at least ")
            << width << ", found " << strideOf(getQ()) << " and "
            << strideOf(getResult());
+  if (Value value = getPartials()) {
+    auto partials = cast<PartialsType>(value.getType());
+    int64_t groups = keys.getNumHeads();
+    if (partials.getGroups() != groups ||
+        partials.getHeads() != static_cast<int64_t>(getNumHeads()) / groups ||
+        partials.getSize() != keys.getHeadSize())
+      return emitOpError("expected partials for ")
+             << groups << " x " << getNumHeads() / groups << " x "
+             << keys.getHeadSize() << ", found " << partials;
+  }
   return verifyResultStride(*this, getResult());
 }
 

@@ -14,6 +14,7 @@
 #ifndef RETORT_DIALECTS_KERNEL_KERNEL_H
 #define RETORT_DIALECTS_KERNEL_KERNEL_H
 
+#include "compiler/encoding/CacheEncoding.h"
 #include "dialects/Encoding/Encoding.h"
 
 #include "mlir/Bytecode/BytecodeOpInterface.h"
@@ -23,6 +24,18 @@
 #include "mlir/IR/SymbolTable.h"
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
+
+/// How the element of a cache type is spelt.
+template <> struct mlir::FieldParser<retort::CacheElement> {
+  static FailureOr<retort::CacheElement> parse(AsmParser &parser);
+};
+
+namespace retort {
+inline llvm::hash_code hash_value(CacheElement element) {
+  return llvm::hash_value(static_cast<int>(element));
+}
+mlir::AsmPrinter &operator<<(mlir::AsmPrinter &printer, CacheElement element);
+} // namespace retort
 
 #include "dialects/Kernel/KernelDialect.h.inc"
 #include "dialects/Kernel/KernelEnums.h.inc"
@@ -39,7 +52,7 @@ bool isPackedMatrix(mlir::Type type);
 bool isStaticVector(mlir::Type type);
 
 /// Positions of a cache block; see the cache type.
-inline constexpr int64_t kCacheBlock = 16;
+inline constexpr int64_t kCacheBlock = kCachePositions;
 
 /// Row stride of an activation, in elements.
 inline int64_t strideOf(mlir::Value activation) {

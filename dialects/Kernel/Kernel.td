@@ -54,22 +54,50 @@ def Kernel_CacheKind : I32EnumAttr<"CacheKind", "what a cache holds", [
 def Kernel_CacheType : Kernel_Type<"Cache", "cache"> {
   let summary = "The keys, the values or the latents of one layer, for all positions";
   let description = [{
-    `!kernel.cache<keys, 2 x 128>`: f32, 2 key/value heads of 128 elements after
-    padding. Positions come in blocks of 16; element (position p, head h,
-    dimension i) with H heads of D elements is at
+    `!kernel.cache<keys, 2 x 128>`: 2 key/value heads of 128 elements after
+    padding, in f32; `!kernel.cache<keys, 2 x 128, f16>`: in f16, and likewise
+    bf16 and int8. `compiler/encoding/CacheEncoding.h` says where an element lies
+    and how it is rounded. A latent cache holds one row per position, what
+    multi-head latent attention caches for all heads.
+  }];
+  let parameters = (ins EnumParameter<Kernel_CacheKind>:$kind, "int64_t":$numHeads, "int64_t":$headSize,
+      DefaultValuedParameter<"::retort::CacheElement", "::retort::CacheElement::F32">:$element);
+  let assemblyFormat = "`<` $kind `,` $numHeads `x` $headSize (`,` $element^)? `>`";
+  let extraClassDeclaration = [{
+    ::retort::CacheEncoding getEncoding() const { return {getElement()}; }
+    /// Bytes from one position of the context to the next, all heads together.
+    int64_t getPositionBytes() const {
+      if (getKind() == ::retort::kernel::CacheKind::Latent)
+        return getEncoding().latentRowBytes(getHeadSize());
+      return getNumHeads() * getEncoding().blockBytes(getHeadSize()) / ::retort::kCachePositions;
+    }
+  }];
+}
+
+def Kernel_PartialsType : Kernel_Type<"Partials", "partials"> {
+  let summary = "What tiles of attention that share a token's positions leave for each other";
+  let description = [{
+    `!kernel.partials<16, 2 x 6 x 128>`: up to 16 tiles for each of 2 groups of 6
+    query heads with results of 128 elements, for up to 8 tokens. It holds, as f32
+    and i32, zero before the first launch,
     ```
-    keys:    ((p / 16 * H + h) * D + i) * 16 + p % 16
-    values:  ((p / 16 * H + h) * 16 + p % 16) * D + i
-    ```
-    so that a dot product with 16 keys and a weighted sum of 16 values both run
-    along contiguous memory. A latent cache holds one row per position, what
-    multi-head latent attention caches for all heads:
-    ```
-    latent:  p * D + i
+    [8 tokens][groups][16]           how many tiles have ended: element 0, else 0
+    [8 tokens][groups][tiles][R]     a tile's results [heads][size], then, each padded
+                                     to 16, maxima and sums of weights [heads]
     ```
   }];
-  let parameters = (ins EnumParameter<Kernel_CacheKind>:$kind, "int64_t":$numHeads, "int64_t":$headSize);
-  let assemblyFormat = "`<` $kind `,` $numHeads `x` $headSize `>`";
+  let parameters = (ins "int64_t":$splits, "int64_t":$groups, "int64_t":$heads, "int64_t":$size);
+  let assemblyFormat = "`<` $splits `,` $groups `x` $heads `x` $size `>`";
+  let genVerifyDecl = 1;
+  let extraClassDeclaration = [{
+    static constexpr int64_t kTokens = 8;
+    /// In elements of four bytes.
+    int64_t maximaOffset() const { return getHeads() * getSize(); }
+    int64_t sumsOffset() const { return maximaOffset() + ::retort::roundUp<int64_t>(getHeads(), 16); }
+    int64_t recordSize() const { return sumsOffset() + ::retort::roundUp<int64_t>(getHeads(), 16); }
+    int64_t recordsOffset() const { return kTokens * getGroups() * 16; }
+    int64_t bytes() const { return 4 * (recordsOffset() + kTokens * getGroups() * getSplits() * recordSize()); }
+  }];
 }
 
 def Kernel_ExpertListsType : Kernel_Type<"ExpertLists", "expert_lists"> {
@@ -161,6 +189,12 @@ def Kernel_LoadCacheOp : Kernel_Op<"load_cache", []> {
   let arguments = (ins I64Attr:$layer);
   let results = (outs Kernel_CacheType:$result);
   let assemblyFormat = "$layer `:` type($result) attr-dict";
+}
+
+def Kernel_LoadPartialsOp : Kernel_Op<"load_partials", []> {
+  let summary = "Memory for partial results, which launches use in turn";
+  let results = (outs Kernel_PartialsType:$result);
+  let assemblyFormat = "`:` type($result) attr-dict";
 }
 
 def Kernel_EntryOp : Kernel_Op<"entry", [Symbol, IsolatedFromAbove, SingleBlock, NoTerminator]> {
@@ -285,11 +319,17 @@ def Kernel_AttentionOp : Kernel_LaunchOp<"attention", [Kernel_ReadsPosition]> {
     the positions j <= position + t:
     `result[t, h, :] = sum_j softmax_j(scale * q[t, h, :] . keys[j]) * values[j, :]`,
     the softmax streamed in f32 (arXiv 2205.14135).
+
+    With `partials`, one or a few tokens have a tile for each of as many sets of
+    positions, however many threads there are: blocks of 64 positions go round the
+    tiles, and whichever tile of a group of heads ends last puts the parts together
+    in order.
   }];
   let arguments = (ins Kernel_Activation:$q, Kernel_CacheType:$keys, Kernel_CacheType:$values,
-      I64Attr:$num_heads, F64Attr:$scale);
+      Optional<Kernel_PartialsType>:$partials, I64Attr:$num_heads, F64Attr:$scale);
   let results = (outs Kernel_Rows:$result);
-  let assemblyFormat = "$q `,` $keys `,` $values `heads` $num_heads `scale` $scale attr-dict `:` functional-type(operands, results)";
+  let assemblyFormat = [{$q `,` $keys `,` $values (`,` $partials^)? `heads` $num_heads `scale` $scale attr-dict
+      `:` functional-type(operands, results)}];
 }
 
 //===-- Multi-head latent attention ----------------------------------------===//

@@ -31,8 +31,9 @@ LogicalResult BufferOp::verify() {
   int64_t fixed = getFixedBytes(), token = getBytesPerToken(),
           position = getBytesPerPosition();
   if (getKind() == BufferKind::Cache) {
-    if (position <= 0 || token || fixed)
-      return emitOpError("expected bytes per position alone for a cache");
+    if (position < 0 || fixed < 0 || fixed + position == 0 || token)
+      return emitOpError("expected bytes per position or fixed bytes for a "
+                         "cache");
   } else if (fixed < 0 || token < 0 || fixed + token == 0 || position) {
     return emitOpError("expected fixed bytes or bytes per token for an "
                        "activation");

@@ -41,7 +41,9 @@ def Program_BufferOp : Program_Op<"buffer", [Symbol]> {
   let description = [{
     `program.buffer @hidden activation per_token 6144` takes 6144 bytes for each
     token of a chunk, `activation fixed 4096` 4096 bytes in all, and
-    `cache per_position 1024` 1024 bytes for each position of the context.
+    `cache per_position 1024` 1024 bytes for each position of the context. A cache
+    belongs to one sequence; `cache fixed 4096` is memory of that kind whose size
+    does not depend on the context.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Program_BufferKind:$kind,
       DefaultValuedAttr<I64Attr, "0">:$fixed_bytes, DefaultValuedAttr<I64Attr, "0">:$bytes_per_token,

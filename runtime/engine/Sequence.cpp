@@ -7,9 +7,13 @@
 
 #include "runtime/engine/Sequence.h"
 
+#include "runtime/abi/Format.h"
 #include "runtime/loader/Semantics.h"
+#include "runtime/support/CheckedMath.h"
 
+#include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <string>
 
 namespace retort {
@@ -29,6 +33,7 @@ Result<Sequence> Sequence::create(const Model &model, uint32_t limit) {
   // are reserved for it; positions beyond the limit are never touched.
   for (const abi::Buffer *buffer : *model.program().buffers()) {
     made.caches.emplace_back();
+    made.perPosition.push_back(buffer->bytes_per_position());
     if (buffer->kind() != abi::BufferKind::Cache)
       continue;
     uint64_t bytes = *bufferBytes(*buffer, model.info().max_chunk(),
@@ -68,6 +73,29 @@ Status Sequence::rewind(uint32_t to) {
                            ": the context holds " + std::to_string(position()) +
                            " tokens");
   history.resize(to);
+  return Status::ok();
+}
+
+Status Sequence::repeat(uint32_t to) {
+  uint64_t have = position();
+  if (have == 0 || have % abi::kPositionPadding || to < have || to > limit)
+    return invalidArgument(
+        "cannot repeat a context of " + std::to_string(have) +
+        " tokens up to " + std::to_string(to) + ": expected a multiple of " +
+        std::to_string(abi::kPositionPadding) + " tokens and from as many to " +
+        std::to_string(limit));
+  for (size_t i = 0; i < caches.size(); ++i) {
+    std::byte *data = caches[i].data();
+    if (!data)
+      continue;
+    // Whole padded pieces: positions of a block share lines.
+    uint64_t end = roundUp<uint64_t>(to, abi::kPositionPadding);
+    for (uint64_t at = have; at < end; at += have)
+      std::memcpy(data + at * perPosition[i], data,
+                  std::min(have, end - at) * perPosition[i]);
+  }
+  for (size_t i = 0; history.size() < to; ++i)
+    history.push_back(history[i]);
   return Status::ok();
 }
 

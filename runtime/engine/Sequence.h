@@ -40,9 +40,12 @@ public:
   /// Forgets all tokens from `position` on. InvalidArgument if it lies beyond
   /// the end.
   Status rewind(uint32_t position);
+  /// Session::repeatContext.
+  Status repeat(uint32_t position);
 
 private:
   std::vector<Pages> caches; ///< by buffer; empty for those that aren't caches
+  std::vector<uint64_t> perPosition; ///< bytes of each
   std::vector<int32_t> history;
   uint64_t number = 0;
   uint32_t limit = 0;

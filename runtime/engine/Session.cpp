@@ -210,4 +210,10 @@ Status Session::rewind(uint32_t to) {
   return Status::ok();
 }
 
+Status Session::repeatContext(uint32_t to) {
+  RETORT_RETURN_IF_ERROR(sequence->repeat(to));
+  undrafted = 0;
+  return Status::ok();
+}
+
 } // namespace retort

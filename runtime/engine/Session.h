@@ -103,6 +103,13 @@ public:
   /// Forgets all tokens from `position` on. The logits are gone.
   Status rewind(uint32_t position);
 
+  /// For measuring: lets the context and what is cached of it follow itself
+  /// until `position`, as if that many tokens had been fed. The logits stay.
+  /// Errors: InvalidArgument unless the context holds a multiple of
+  /// abi::kPositionPadding tokens, at least one, and `position` is neither
+  /// before its end nor beyond context().
+  Status repeatContext(uint32_t position);
+
   /// Makes the feed that is running, or the next one, return Cancelled at its
   /// next launch. Callable from any thread and from signal handlers.
   void cancel() { executor->cancel(); }

@@ -199,6 +199,21 @@ TEST(Inspect, NamesTheEncodingsAskedFor) {
   EXPECT_NE(encodings.find("64"), std::string::npos) << encodings;
 }
 
+TEST(Inspect, CountsCachesByTheirElement) {
+  auto caches = [](const char *kv) {
+    const std::string &artifact =
+        compiledOnce(source("examples/arithmetic/student"), {"--kv", kv});
+    json found =
+        printedJson({"inspect", artifact, "--json", "--context", "64"});
+    EXPECT_EQ(found["properties"]["kv"], kv);
+    return found["memory"]["caches"].get<double>();
+  };
+  double f32 = caches("f32"), f16 = caches("f16"), int8 = caches("int8");
+  // What tiles leave for each other is the same whatever the element.
+  EXPECT_EQ(f16, caches("bf16"));
+  EXPECT_NEAR((f16 - int8) / (f32 - f16), (2 - 17.0 / 16) / 2, 1e-6);
+}
+
 TEST(Inspect, PrintsTables) {
   ProcessResult result = runRetort(
       {"inspect", tinyArtifact(), "--weights", "--program", "--code"});

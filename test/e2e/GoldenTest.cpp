@@ -16,6 +16,7 @@
 #include "compiler/reference/Reference.h"
 #include "runtime/engine/Session.h"
 
+#include <functional>
 #include <map>
 
 using namespace retort;
@@ -127,6 +128,113 @@ INSTANTIATE_TEST_SUITE_P(
                                          "deepseek-v3-fp8"),
                        ::testing::Values("keep", "f32")),
     goldenName);
+
+/// --kv, and the relative RMS error that rounding the caches may make in the
+/// logits of a random model: without experts, and with them, where it changes
+/// who is chosen.
+class CacheGolden : public ::testing::TestWithParam<
+                        std::tuple<const char *, double, double>> {
+protected:
+  /// Checkpoint by checkpoint: its name, artifact and golden.
+  void forAll(const std::function<void(const std::string &name,
+                                       const std::string &artifact,
+                                       const std::string &golden)> &check) {
+    for (const char *name : {"qwen2-tied", "qwen2-untied", "llama3",
+                             "llama-f16", "deepseek-v3", "deepseek-v3-fp8"}) {
+      RETORT_REQUIRE_SHARED(dir, std::string("goldens/") + name);
+      check(name, compiledOnce(dir, {"--kv", std::get<0>(GetParam())}),
+            dir + "/golden.safetensors");
+    }
+  }
+};
+
+TEST_P(CacheGolden, LogitsAreNearTheExactOnes) {
+  auto [kv, dense, withExperts] = GetParam();
+  forAll([&, dense = dense, withExperts = withExperts](
+             const std::string &name, const std::string &artifact,
+             const std::string &golden) {
+    std::vector<int32_t> tokens = readTensor(golden, "input_ids").integers;
+    std::vector<float> expected = readTensor(golden, "logits").floats;
+    for (const char *chunk : {"1", "48"}) {
+      double error = relativeRms(
+          runLogits(artifact, tokens, {"--prefill-chunk", chunk}).floats,
+          expected);
+      EXPECT_LE(error, name.starts_with("deepseek") ? withExperts : dense)
+          << name << ", chunks of " << chunk;
+      EXPECT_GT(error, 1e-5) << name << " isn't rounded";
+    }
+  });
+}
+
+TEST_P(CacheGolden, CodeComputesWhatTheReferenceDoesWithSuchCaches) {
+  for (const char *name : {"qwen2-untied", "llama-f16", "deepseek-v3"}) {
+    RETORT_REQUIRE_SHARED(dir, std::string("goldens/") + name);
+    TempDir scratch;
+    ProcessResult result =
+        runRetort({"compile", dir, "-o", scratch.path("m.retort"), "--kv",
+                   std::get<0>(GetParam()), "--verify", "--json"});
+    ASSERT_TRUE(succeeded(result)) << name;
+    auto report = nlohmann::json::parse(result.out);
+    EXPECT_EQ(report["kv"], std::get<0>(GetParam()));
+    EXPECT_LE(report["verify"]["logits"].get<double>(), 5e-3) << name;
+  }
+}
+
+/// Beyond several blocks of positions, so that one token has many tiles.
+TEST_P(CacheGolden, AnyThreadCountAndFewTokensGiveTheSameBits) {
+  for (const char *name : {"qwen2-untied", "llama3", "deepseek-v3"}) {
+    RETORT_REQUIRE_SHARED(dir, std::string("goldens/") + name);
+    const std::string &artifact =
+        compiledOnce(dir, {"--kv", std::get<0>(GetParam())});
+    std::vector<int32_t> tokens = randomTokens(330, 250, 7);
+    std::vector<float> one =
+        runLogits(artifact, tokens, {"--threads", "1", "--prefill-chunk", "1"})
+            .floats;
+    ASSERT_FALSE(one.empty());
+    for (const char *threads : {"2", "3", "4"})
+      for (const char *chunk : {"1", "7"})
+        EXPECT_EQ(runLogits(artifact, tokens,
+                            {"--threads", threads, "--prefill-chunk", chunk})
+                      .floats,
+                  one)
+            << name << ", " << threads << " threads, chunks of " << chunk;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Caches, CacheGolden,
+                         ::testing::Values(std::tuple("f16", 1.5e-3, 3e-3),
+                                           std::tuple("bf16", 1e-2, 0.1),
+                                           std::tuple("int8", 3e-2, 0.2)),
+                         [](const auto &info) {
+                           return std::string(std::get<0>(info.param));
+                         });
+
+/// Nothing is rounded where nothing else is.
+TEST(CacheDefault, FollowsTheWeights) {
+  std::string dir = source("examples/arithmetic/student");
+  for (auto [weights, kv] :
+       {std::pair<const char *, const char *>{"keep", "f32"},
+        {"f32", "f32"},
+        {"bf16", "f16"},
+        {"int8", "f16"},
+        {"keep,head=int8", "f16"}}) {
+    TempDir scratch;
+    ProcessResult result =
+        runRetort({"compile", dir, "-o", scratch.path("m.retort"), "--weights",
+                   weights, "--json"});
+    ASSERT_TRUE(succeeded(result)) << weights;
+    EXPECT_EQ(nlohmann::json::parse(result.out)["kv"], kv) << weights;
+  }
+}
+
+TEST(CacheDefault, RefusesAnUnknownElement) {
+  std::string dir = source("examples/arithmetic/student");
+  TempDir scratch;
+  ProcessResult result =
+      runRetort({"compile", dir, "-o", scratch.path("m.retort"), "--kv", "f8"});
+  EXPECT_EQ(result.exitCode, 2);
+  EXPECT_NE(result.err.find("--kv"), std::string::npos) << result.err;
+}
 
 /// The reference, which is checked against transformers, and compiled code give
 /// every token of every layer the same experts.

@@ -315,6 +315,7 @@ TEST_F(Plan, WrongFlags) {
   for (const std::vector<std::string> &flags :
        {std::vector<std::string>{"--weights", "int3"},
         {"--group-size", "48"},
+        {"--kv", "int4"},
         {"--context", "0"},
         {"--compare", "no such machine"}}) {
     std::vector<std::string> command = {"plan", config};

@@ -12,6 +12,7 @@
 #include "runtime/engine/Machine.h"
 #include "runtime/engine/Model.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -22,9 +23,13 @@ namespace retort::tools {
 
 struct BenchOptions {
   std::string model, target;
-  uint32_t prompt = 512, gen = 64, reps = 5, threads = 0, prefillChunk = 0;
+  uint32_t prompt = 512, context = 0, gen = 64, reps = 5, threads = 0,
+           prefillChunk = 0;
   std::vector<uint32_t> batch; ///< numbers of sequences; empty: no batches
   bool json = false, ledger = false;
+
+  /// Positions before the first generated token.
+  uint32_t before() const { return std::max(prompt, context); }
 };
 
 double secondsSince(std::chrono::steady_clock::time_point begin);

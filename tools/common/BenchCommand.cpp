@@ -38,10 +38,10 @@ Result<std::shared_ptr<const Model>> openModel(const BenchOptions &o) {
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
   RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));
   RETORT_ASSIGN_OR_RETURN(auto model, Model::load(artifact, o.target));
-  uint64_t needed = uint64_t(o.prompt) + o.gen;
+  uint64_t needed = uint64_t(o.before()) + o.gen;
   if (needed > model->info().max_context())
     return Status::error(Code::InvalidArgument,
-                         "prompt and generated tokens: expected at most " +
+                         "context and generated tokens: expected at most " +
                              std::to_string(model->info().max_context()) +
                              ", the model's context, found " +
                              std::to_string(needed));
@@ -120,7 +120,7 @@ Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
   options.threads = o.threads;
   options.prefillChunk = o.prefillChunk;
   options.ledger = ledger;
-  options.context = o.prompt + o.gen;
+  options.context = o.before() + o.gen;
   return Session::create(model, options);
 }
 
@@ -135,6 +135,8 @@ Status prefill(Session &session, const BenchOptions &o, Numbers &out) {
 Status decode(Session &session, const BenchOptions &o, Numbers &out) {
   if (o.gen == 0)
     return Status::ok();
+  if (o.before() > o.prompt)
+    RETORT_RETURN_IF_ERROR(session.repeatContext(o.before()));
   Sampler sampler(SamplerOptions{});
   Clock::time_point begin = Clock::now();
   for (uint32_t i = 0; i < o.gen; ++i) {
@@ -148,7 +150,7 @@ Status decode(Session &session, const BenchOptions &o, Numbers &out) {
 uint64_t meanBytes(const abi::Program &program, const BenchOptions &o) {
   uint64_t sum = 0;
   for (uint32_t i = 0; i < o.gen; ++i)
-    sum += stepWork(program, 1, o.prompt + i).bytes;
+    sum += stepWork(program, 1, o.before() + i).bytes;
   return o.gen ? sum / o.gen : 0;
 }
 
@@ -201,7 +203,8 @@ Status bench(const BenchOptions &o) {
   double prefillGflops = static_cast<double>(numbers.prefillFlops) / o.prompt *
                          median(numbers.prefillTps) / 1e9;
   if (o.json) {
-    Json out = {{"prefill_tps", median(numbers.prefillTps)},
+    Json out = {{"context", o.before()},
+                {"prefill_tps", median(numbers.prefillTps)},
                 {"decode_tps", decodeTps},
                 {"load_ms", median(numbers.loadMs)},
                 {"bytes_per_token", numbers.bytesPerToken},
@@ -218,13 +221,13 @@ Status bench(const BenchOptions &o) {
   std::snprintf(text, sizeof text,
                 "load     %9.1f ms\n"
                 "prefill  %9.1f t/s  (%u tokens)\n"
-                "decode   %9.1f t/s  (%u tokens, %.1f MB each)\n"
+                "decode   %9.1f t/s  (%u tokens behind %u, %.1f MB each)\n"
                 "read     %9.1f GB/s in decode (%.0f%% of this machine's %.1f "
                 "GB/s)\n"
                 "compute  %9.1f GFLOP/s in prefill (%.0f%% of this machine's "
                 "%.0f in f32, %.0f in int8)\n",
                 median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
-                decodeTps, o.gen, numbers.bytesPerToken / 1e6, gbps,
+                decodeTps, o.gen, o.before(), numbers.bytesPerToken / 1e6, gbps,
                 100 * gbps / numbers.machine.readGbps, numbers.machine.readGbps,
                 prefillGflops, 100 * prefillGflops / numbers.machine.gflops,
                 numbers.machine.gflops, numbers.machine.int8Gops);
@@ -260,6 +263,12 @@ Action addBenchCommand(CLI::App &command) {
   command.add_option("--prompt", o->prompt, "Tokens of the prompt")
       ->capture_default_str()
       ->check(CLI::Range(1, 1 << 24));
+  CLI::Option *context =
+      command
+          .add_option("--context", o->context,
+                      "Positions before the first generated token, if that is "
+                      "more than the prompt, whose cache is then repeated")
+          ->check(CLI::Range(1, 1 << 24));
   command.add_option("--gen", o->gen, "Tokens to generate")
       ->capture_default_str()
       ->check(CLI::Range(0, 1 << 24));
@@ -279,7 +288,8 @@ Action addBenchCommand(CLI::App &command) {
           [o](const std::string &text) { o->batch = parseBatch(text); },
           "Decode so many sequences together, for each of these numbers, and "
           "set them against one")
-      ->type_name("N,N,...");
+      ->type_name("N,N,...")
+      ->excludes(context);
   command.add_flag("--json", o->json, "Print JSON");
   command.add_flag("--ledger", o->ledger,
                    "Print time, bytes and flops of each kind of launch");

@@ -50,6 +50,7 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
   nlohmann::ordered_json json = {
       {"output", options.output},
       {"weights", options.weights},
+      {"kv", report.kv},
       {"targets", report.targets},
       {"kernels", report.kernels},
       {"file_bytes", report.fileBytes},
@@ -87,9 +88,9 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
                           ? ""
                           : " with " + std::to_string(report.parts) + " parts";
   std::string text = options.output + ": " + readableBytes(report.fileBytes) +
-                     parts + ", weights " + options.weights + ", " +
-                     std::to_string(report.kernels) + " kernels for " +
-                     targets + "\n";
+                     parts + ", weights " + options.weights + ", caches " +
+                     report.kv + ", " + std::to_string(report.kernels) +
+                     " kernels for " + targets + "\n";
   if (options.withoutWeights)
     return text + "compiled in " + fixed(report.totalSeconds, 1) +
            " s without weights, which would take " +
@@ -166,6 +167,12 @@ Action addCompileCommand(CLI::App &command) {
       ->capture_default_str();
   command.add_option("--group-size", o.groupSize, "inputs that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str();
+  command
+      .add_option("--kv", o.kv,
+                  "what key-value caches hold: f32, f16, bf16, int8, or auto: "
+                  "f32 if no matrix is rounded, else f16")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "int8"}))
       ->capture_default_str();
   command
       .add_option("--target", o.targets,

@@ -24,6 +24,7 @@ struct PlanOptions {
   std::vector<std::string> checkpoints;
   std::vector<std::string> weights;
   std::string compare;
+  std::string kv = "auto";
   uint64_t context = 0;
   int groupSize = 32;
   uint32_t threads = 0;
@@ -65,6 +66,7 @@ Result<Costs> costsOf(const PlanOptions &o, const std::string &checkpoint,
     options.checkpoint = checkpoint;
     options.weights = weights;
     options.groupSize = o.groupSize;
+    options.kv = o.kv;
     RETORT_ASSIGN_OR_RETURN(ModelCost cost,
                             costOfModel(options, o.context, threads));
     costs.push_back(std::move(cost));
@@ -86,6 +88,7 @@ Json toJson(const Costs &costs, std::span<const MachineSpec> machines) {
               {"plans", Json::array()}};
   for (const ModelCost &cost : costs) {
     Json plan = {{"weights", cost.weights},
+                 {"kv", cost.kv},
                  {"artifact_bytes", cost.artifactBytes},
                  {"weight_bytes", cost.weightBytes},
                  {"memory",
@@ -255,6 +258,9 @@ Action addPlanCommand(CLI::App &command) {
       });
   command.add_option("--group-size", o->groupSize, "inputs that share a scale")
       ->check(CLI::IsMember({32, 64, 128}))
+      ->capture_default_str();
+  command.add_option("--kv", o->kv, "what caches hold, as compile takes it")
+      ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "int8"}))
       ->capture_default_str();
   command
       .add_option("--context", o->context,

@@ -42,3 +42,10 @@ kernel.entry @attention tokens(many) {
 ^bb0(%q: tensor<?x128xf32>, %k: !kernel.cache<keys, 1 x 32>, %v: !kernel.cache<values, 1 x 32>):
   %y = kernel.attention %q, %k, %v heads 2 scale 0.25 : (tensor<?x128xf32>, !kernel.cache<keys, 1 x 32>, !kernel.cache<values, 1 x 32>) -> tensor<?x128xf32>
 }
+
+// CHECK: !kernel.cache<keys, 1 x 32, int8>, %{{.*}}: !kernel.cache<values, 1 x 32, int8>, %{{.*}}: !kernel.partials<4, 1 x 2 x 32>
+// CHECK: kernel.attention %{{.*}}, %{{.*}}, %{{.*}}, %{{.*}} heads 2
+kernel.entry @split_attention tokens(one) {
+^bb0(%q: tensor<?x128xf32>, %k: !kernel.cache<keys, 1 x 32, int8>, %v: !kernel.cache<values, 1 x 32, int8>, %p: !kernel.partials<4, 1 x 2 x 32>):
+  %y = kernel.attention %q, %k, %v, %p heads 2 scale 0.25 : (tensor<?x128xf32>, !kernel.cache<keys, 1 x 32, int8>, !kernel.cache<values, 1 x 32, int8>, !kernel.partials<4, 1 x 2 x 32>) -> tensor<?x128xf32>
+}

@@ -36,3 +36,32 @@ kernel.entry @one tokens(one) {
   %y = kernel.attention %q, %k, %v heads 14 scale 0.125
       : (tensor<?x896xf32>, !kernel.cache<keys, 2 x 64>, !kernel.cache<values, 2 x 64>) -> tensor<?x896xf32>
 }
+
+// -----
+
+// With partials, one token's tiles of a head count themselves, and the last one
+// puts the parts together. Elements of f16 become f32 as they are loaded.
+// CHECK-LABEL: func.func @split(
+// CHECK-SAME: %{{[^:]*}}: memref<1099511627776xf32>, %[[KEYS:[^:]*]]: memref<1099511627776xf16>, %[[VALUES:[^:]*]]: memref<1099511627776xf16>, %[[PARTS:[^:]*]]: memref<{{[0-9]+}}xi8>
+// CHECK: vector.load %[[KEYS]]{{.*}} vector<8xf16>
+// CHECK: arith.extf {{.*}} vector<8xf16> to vector<8xf32>
+// CHECK: vector.load %[[VALUES]]{{.*}} vector<8xf16>
+// CHECK: memref.view %[[PARTS]]
+// CHECK: memref.atomic_rmw addi
+kernel.entry @split tokens(one) {
+^bb0(%q: tensor<?x896xf32>, %k: !kernel.cache<keys, 2 x 64, f16>, %v: !kernel.cache<values, 2 x 64, f16>, %p: !kernel.partials<4, 2 x 7 x 64>):
+  %y = kernel.attention %q, %k, %v, %p heads 14 scale 0.125
+      : (tensor<?x896xf32>, !kernel.cache<keys, 2 x 64, f16>, !kernel.cache<values, 2 x 64, f16>, !kernel.partials<4, 2 x 7 x 64>) -> tensor<?x896xf32>
+}
+
+// -----
+
+// Many tokens never count.
+// CHECK-LABEL: func.func @many_of_int8(
+// CHECK-NOT: memref.atomic_rmw
+// CHECK: arith.sitofp
+kernel.entry @many_of_int8 tokens(many) {
+^bb0(%q: tensor<?x896xf32>, %k: !kernel.cache<keys, 2 x 64, int8>, %v: !kernel.cache<values, 2 x 64, int8>, %p: !kernel.partials<4, 2 x 7 x 64>):
+  %y = kernel.attention %q, %k, %v, %p heads 14 scale 0.125
+      : (tensor<?x896xf32>, !kernel.cache<keys, 2 x 64, int8>, !kernel.cache<values, 2 x 64, int8>, !kernel.partials<4, 2 x 7 x 64>) -> tensor<?x896xf32>
+}

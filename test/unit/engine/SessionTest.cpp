@@ -63,6 +63,32 @@ TEST(SessionTest, LogitsDontDependOnThreadsOrChunks) {
     }
 }
 
+// The test model's caches hold the tokens, so what follows shows them.
+TEST(SessionTest, ARepeatedContextIsThatOfItsTokens) {
+  TestModel test;
+  auto tokens = testTokens(64);
+  auto session = test.session();
+  ASSERT_TRUE(session->feed(tokens).isOk());
+  Status repeated = session->repeatContext(90);
+  ASSERT_TRUE(repeated.isOk()) << repeated.message();
+  EXPECT_EQ(session->position(), 90u);
+  ASSERT_TRUE(session->feed(testTokens(3)).isOk());
+  EXPECT_EQ(toVector(session->logits()), expectedLogits(session->tokens()));
+}
+
+TEST(SessionTest, OnlyWholeContextsAreRepeated) {
+  TestModel test;
+  auto session = test.session();
+  EXPECT_EQ(session->repeatContext(10).code(), Code::InvalidArgument);
+  ASSERT_TRUE(session->feed(testTokens(63)).isOk());
+  EXPECT_EQ(session->repeatContext(90).code(), Code::InvalidArgument);
+  ASSERT_TRUE(session->feed(testTokens(1)).isOk());
+  EXPECT_EQ(session->repeatContext(63).code(), Code::InvalidArgument);
+  EXPECT_EQ(session->repeatContext(session->context() + 1).code(),
+            Code::InvalidArgument);
+  EXPECT_EQ(session->position(), 64u);
+}
+
 TEST(SessionTest, AllLogitsComeInOrder) {
   TestModel test;
   auto tokens = testTokens(21);

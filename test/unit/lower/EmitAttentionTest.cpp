@@ -24,6 +24,8 @@ using test::CompiledKernel;
 
 struct Shape {
   int64_t headDim, heads, kvHeads;
+  CacheElement element = CacheElement::F32;
+  int64_t splits = 0; ///< 0: without partials
 
   int64_t size() const { return 2 * roundUp<int64_t>(headDim / 2, 16); }
   int64_t width() const { return heads * size(); }
@@ -33,16 +35,25 @@ struct Shape {
   std::string entry(bool one) const {
     auto cache = [&](const char *kind) {
       return "!kernel.cache<" + std::string(kind) + ", " +
-             std::to_string(kvHeads) + " x " + std::to_string(size()) + ">";
+             std::to_string(kvHeads) + " x " + std::to_string(size()) + ", " +
+             std::string(cacheElementName(element)) + ">";
     };
+    std::string partials = "!kernel.partials<" + std::to_string(splits) + ", " +
+                           std::to_string(kvHeads) + " x " +
+                           std::to_string(heads / kvHeads) + " x " +
+                           std::to_string(size()) + ">";
+    bool isSplit = splits > 0;
     std::string q = "tensor<?x" + std::to_string(stride()) + "xf32>";
     std::string keys = cache("keys"), values = cache("values");
     std::ostringstream out;
     out << "kernel.entry @k tokens(" << (one ? "one" : "many") << ") {\n"
-        << "^bb0(%q: " << q << ", %k: " << keys << ", %v: " << values << "):\n"
-        << "  %r = kernel.attention %q, %k, %v heads " << heads << " scale "
-        << std::scientific << std::setprecision(17) << scale() << " : (" << q
-        << ", " << keys << ", " << values << ") -> " << q << "\n}\n";
+        << "^bb0(%q: " << q << ", %k: " << keys << ", %v: " << values
+        << (isSplit ? ", %p: " + partials : "") << "):\n"
+        << "  %r = kernel.attention %q, %k, %v" << (isSplit ? ", %p" : "")
+        << " heads " << heads << " scale " << std::scientific
+        << std::setprecision(17) << scale() << " : (" << q << ", " << keys
+        << ", " << values << (isSplit ? ", " + partials : "") << ") -> " << q
+        << "\n}\n";
     return out.str();
   }
 };
@@ -54,8 +65,10 @@ struct Problem {
           float queryScale = 1)
       : shape(shape), tokens(tokens), position(position),
         positions(roundUp<int64_t>(position + tokens, 64)),
-        queries(activationBytes()), keys(cacheBytes()), values(cacheBytes()),
-        results(activationBytes()) {
+        queries(activationBytes()),
+        keys(shape.element, shape.kvHeads, shape.size(), true, positions),
+        values(shape.element, shape.kvHeads, shape.size(), false, positions),
+        partials(partialsBytes()), results(activationBytes()) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal;
     for (int64_t t = 0; t < rows(); ++t)
@@ -66,12 +79,16 @@ struct Problem {
         results.as<float>()[t * shape.stride() + i] = kUntouched;
       }
     for (int64_t p = 0; p < positions; ++p)
-      for (int64_t h = 0; h < shape.kvHeads; ++h)
+      for (int64_t h = 0; h < shape.kvHeads; ++h) {
+        std::vector<float> key(shape.size()), value(shape.size());
         for (int64_t i = 0; i < shape.size(); ++i) {
           bool stale = p >= position + tokens;
-          key(p, h, i) = stale ? 1e4f : padding(i) ? 0 : normal(random);
-          value(p, h, i) = stale ? -1e4f : padding(i) ? 0 : normal(random);
+          key[i] = stale ? 1e4f : padding(i) ? 0 : normal(random);
+          value[i] = stale ? -1e4f : padding(i) ? 0 : normal(random);
         }
+        keys.set(p, h, key);
+        values.set(p, h, value);
+      }
   }
 
   static constexpr float kUntouched = 12345;
@@ -80,20 +97,19 @@ struct Problem {
   bool padding(int64_t i) const {
     return i % (shape.size() / 2) >= shape.headDim / 2;
   }
-  float &key(int64_t p, int64_t h, int64_t i) {
-    return keys
-        .as<float>()[((p / 16 * shape.kvHeads + h) * shape.size() + i) * 16 +
-                     p % 16];
-  }
-  float &value(int64_t p, int64_t h, int64_t i) {
-    return values.as<float>()[((p / 16 * shape.kvHeads + h) * 16 + p % 16) *
-                                  shape.size() +
-                              i];
-  }
-
   void run(const CompiledKernel &kernel) {
-    kernel.run({queries.data(), keys.data(), values.data(), results.data()},
-               {tokens, position, 0});
+    run(kernel, queries.data(), results.data(), tokens, position);
+  }
+  void run(const CompiledKernel &kernel, void *q, void *result, int64_t count,
+           int64_t at) {
+    std::vector<void *> args = {q, keys.bytes.data(), values.bytes.data()};
+    if (shape.splits > 0)
+      args.push_back(partials.data());
+    args.push_back(result);
+    kernel.run(args, {count, at, 0});
+  }
+  std::vector<float> resultRows(int64_t count) {
+    return {results.as<float>(), results.as<float>() + count * shape.stride()};
   }
 
   std::vector<double> reference(int64_t t, int64_t h) {
@@ -103,7 +119,7 @@ struct Problem {
     std::vector<double> scores(position + t + 1);
     for (size_t p = 0; p < scores.size(); ++p) {
       for (int64_t i = 0; i < shape.size(); ++i)
-        scores[p] += static_cast<double>(q[i]) * key(p, kvHead, i);
+        scores[p] += static_cast<double>(q[i]) * keys.get(p, kvHead, i);
       scores[p] *= shape.scale();
     }
     double maximum = *std::max_element(scores.begin(), scores.end()), sum = 0;
@@ -112,7 +128,7 @@ struct Problem {
       double weight = std::exp(scores[p] - maximum);
       sum += weight;
       for (int64_t i = 0; i < shape.size(); ++i)
-        out[i] += weight * value(p, kvHead, i);
+        out[i] += weight * values.get(p, kvHead, i);
     }
     for (double &o : out)
       o /= sum;
@@ -138,6 +154,9 @@ struct Problem {
   }
 
   void expectNothingElseWritten() {
+    // Counters are ready for the next launch.
+    for (int64_t i = 0; shape.splits && i < 8 * shape.kvHeads * 16; ++i)
+      ASSERT_EQ(partials.as<int32_t>()[i], 0) << "counter " << i;
     for (int64_t t = 0; t < rows(); ++t)
       for (int64_t i = 0; i < shape.stride(); ++i) {
         float got = results.as<float>()[t * shape.stride() + i];
@@ -150,12 +169,16 @@ struct Problem {
 
   Shape shape;
   int64_t tokens, position, positions;
-  AlignedBytes queries, keys, values, results;
+  AlignedBytes queries;
+  test::HeadCache keys, values;
+  AlignedBytes partials, results;
 
 private:
   size_t activationBytes() const { return 4 * rows() * shape.stride(); }
-  size_t cacheBytes() const {
-    return 4 * positions * shape.kvHeads * shape.size();
+  size_t partialsBytes() const {
+    int64_t group = shape.heads / shape.kvHeads;
+    int64_t record = group * shape.size() + 2 * roundUp<int64_t>(group, 16);
+    return 4 * 8 * shape.kvHeads * (16 + shape.splits * record);
   }
 };
 
@@ -171,7 +194,9 @@ protected:
              double bound = 2e-6) {
     SCOPED_TRACE("head " + std::to_string(shape.headDim) + ", " +
                  std::to_string(shape.heads) + "/" +
-                 std::to_string(shape.kvHeads) + " heads");
+                 std::to_string(shape.kvHeads) + " heads, " +
+                 std::string(cacheElementName(shape.element)) + ", splits " +
+                 std::to_string(shape.splits));
     auto kernel = CompiledKernel::compile(shape.entry(one), *target);
     ASSERT_TRUE(kernel) << kernel.status().message();
     for (auto [tokens, position] : chunks) {
@@ -227,6 +252,77 @@ TEST_F(EmitAttentionTest, StrideWiderThanTheHeads) {
   check(shape, false, {{9, 9}});
 }
 
+constexpr CacheElement kElements[] = {CacheElement::F32, CacheElement::F16,
+                                      CacheElement::BF16, CacheElement::Int8};
+
+// Around the edges of cache blocks, of attention's blocks and of the rounds
+// that these go over the tiles.
+TEST_F(EmitAttentionTest, OneTokenOfAnyElement) {
+  for (CacheElement element : kElements)
+    for (int64_t splits : {0, 3})
+      for (auto [headDim, group] :
+           {std::pair<int64_t, int64_t>{80, 6}, {32, 1}, {128, 7}, {64, 12}})
+        check({headDim, 2 * group, 2, element, splits}, true,
+              {{1, 0},
+               {1, 15},
+               {1, 16},
+               {1, 63},
+               {1, 64},
+               {1, 127},
+               {1, 128},
+               {1, 191},
+               {1, 192},
+               {1, 193},
+               {1, 1000}});
+}
+
+TEST_F(EmitAttentionTest, ManyTokensOfAnyElement) {
+  for (CacheElement element : kElements)
+    for (auto [headDim, group] :
+         {std::pair<int64_t, int64_t>{80, 6}, {32, 1}, {128, 7}})
+      check({headDim, 2 * group, 2, element, 3}, false,
+            {{1, 0}, {9, 60}, {33, 0}, {100, 300}});
+}
+
+TEST_F(EmitAttentionTest, SplitFarIntoTheContext) {
+  for (CacheElement element : kElements)
+    check({32, 4, 1, element, 16}, true, {{1, 5000}, {1, 20000}});
+}
+
+// Each token's tiles meet in memory of their own.
+TEST_F(EmitAttentionTest, FewTokensHaveTheBitsOfEachAlone) {
+  for (CacheElement element : kElements) {
+    Shape shape{64, 6, 2, element, 5};
+    auto kernel = CompiledKernel::compile(shape.entry(true), *target);
+    ASSERT_TRUE(kernel) << kernel.status().message();
+    Problem problem(shape, 8, 445, 9);
+    problem.run(*kernel);
+    std::vector<float> together = problem.resultRows(8);
+    EXPECT_LT(problem.worstError(8), 2e-6);
+    problem.expectNothingElseWritten();
+    for (int64_t t = 0; t < 8; ++t) {
+      auto row = [&](AlignedBytes &a) {
+        return a.as<float>() + t * shape.stride();
+      };
+      problem.run(*kernel, row(problem.queries), row(problem.results), 1,
+                  445 + t);
+    }
+    EXPECT_EQ(problem.resultRows(8), together);
+  }
+}
+
+// A part whose positions are all hopeless must vanish, not spoil the sum.
+TEST_F(EmitAttentionTest, PartsOfVeryDifferentMaxima) {
+  for (CacheElement element : kElements) {
+    Shape shape{64, 4, 2, element, 4};
+    auto kernel = CompiledKernel::compile(shape.entry(true), *target);
+    ASSERT_TRUE(kernel) << kernel.status().message();
+    Problem problem(shape, 1, 400, 6, /*queryScale=*/60);
+    problem.run(*kernel);
+    EXPECT_LT(problem.worstError(1), 1e-3);
+  }
+}
+
 // Weights that underflow, and maxima that grow from block to block.
 TEST_F(EmitAttentionTest, LargeScores) {
   Shape shape{64, 4, 2};
@@ -259,8 +355,8 @@ TEST_F(EmitAttentionTest, ResultsDoNotDependOnTheChunk) {
       };
       std::fill_n(at(whole.results), tokens * shape.stride(), -1.0f);
       (tokens == 1 ? *one : *many)
-          .run({at(whole.queries), whole.keys.data(), whole.values.data(),
-                at(whole.results)},
+          .run({at(whole.queries), whole.keys.bytes.data(),
+                whole.values.bytes.data(), at(whole.results)},
                {tokens, first, 0});
     }
     for (int64_t i = 0; i < 150 * shape.stride(); ++i)
@@ -285,9 +381,13 @@ TEST_F(EmitAttentionTest, RunsAreBitIdentical) {
 // Every target can be compiled for, on any machine.
 TEST_F(EmitAttentionTest, CompilesForEveryTarget) {
   for (const Target &target : allTargets())
-    for (bool one : {true, false}) {
-      auto kernel =
-          CompiledKernel::compile(Shape{80, 14, 2}.entry(one), target);
+    for (auto [element, one] : {std::pair{CacheElement::F32, true},
+                                {CacheElement::F32, false},
+                                {CacheElement::F16, true},
+                                {CacheElement::BF16, true},
+                                {CacheElement::Int8, true}}) {
+      auto kernel = CompiledKernel::compile(
+          Shape{80, 14, 2, element, 4}.entry(one), target);
       // Loading needs this machine's architecture, compiling does not.
       if (!kernel)
         EXPECT_EQ(kernel.status().code(), Code::InvalidData)
@@ -304,8 +404,8 @@ TEST_F(EmitAttentionTest, TheFutureIsNotSeen) {
   std::vector<float> before(problem.results.as<float>(),
                             problem.results.as<float>() + 50 * shape.stride());
   for (int64_t p = 60; p < 100; ++p)
-    for (int64_t i = 0; i < shape.size(); ++i)
-      problem.key(p, 0, i) = problem.value(p, 1, i) = 50;
+    for (test::HeadCache *cache : {&problem.keys, &problem.values})
+      cache->set(p, cache == &problem.values, std::vector<float>(64, 50));
   problem.run(*kernel);
   for (size_t i = 0; i < before.size(); ++i)
     ASSERT_EQ(problem.results.as<float>()[i], before[i]) << i;

@@ -185,6 +185,71 @@ std::string PackedMatrix::type() const {
          "xf32, #encoding.packed<" + name + ">>";
 }
 
+int64_t HeadCache::element(int64_t slot, int64_t i) const {
+  if (!encoding.isInt8())
+    return isKeys ? i * 16 + slot : slot * size + i;
+  return isKeys ? i / 4 * 64 + slot * 4 + i % 4
+                : i / 32 * 512 + slot / 4 * 128 + i % 32 * 4 + slot % 4;
+}
+
+float HeadCache::get(int64_t position, int64_t head, int64_t i) {
+  uint8_t *base = block(position, head);
+  int64_t at = element(position % kCachePositions, i);
+  auto ofBF16 = [](uint16_t bits) {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  };
+  switch (encoding.element) {
+  case CacheElement::F32:
+    return reinterpret_cast<float *>(base)[at];
+  case CacheElement::F16:
+    return static_cast<float>(reinterpret_cast<_Float16 *>(base)[at]);
+  case CacheElement::BF16:
+    return ofBF16(reinterpret_cast<uint16_t *>(base)[at]);
+  case CacheElement::Int8:
+    break;
+  }
+  return ofBF16(*scale(position, head, i)) *
+         static_cast<float>(reinterpret_cast<int8_t *>(base)[at]);
+}
+
+void HeadCache::set(int64_t position, int64_t head,
+                    std::vector<float> elements) {
+  roundCached(encoding.element, elements);
+  uint8_t *base = block(position, head);
+  for (int64_t i = 0; i < size; ++i) {
+    int64_t at = element(position % kCachePositions, i);
+    float x = elements[i];
+    switch (encoding.element) {
+    case CacheElement::F32:
+      reinterpret_cast<float *>(base)[at] = x;
+      break;
+    case CacheElement::F16:
+      reinterpret_cast<_Float16 *>(base)[at] = static_cast<_Float16>(x);
+      break;
+    case CacheElement::BF16:
+      reinterpret_cast<uint16_t *>(base)[at] =
+          static_cast<uint16_t>(std::bit_cast<uint32_t>(x) >> 16);
+      break;
+    case CacheElement::Int8: {
+      // Rounded elements are multiples of the scale, the largest 127 of it but
+      // for the rounding of the scale.
+      float amax = 0;
+      int64_t group = i / kCacheGroup * kCacheGroup;
+      for (int64_t j = group; j < group + kCacheGroup; ++j)
+        amax = std::max(amax, std::abs(elements[j]));
+      float s = amax / 127;
+      *scale(position, head, i) =
+          static_cast<uint16_t>((std::bit_cast<uint32_t>(s) + 0x7fff) >> 16);
+      s = std::bit_cast<float>(static_cast<uint32_t>(*scale(position, head, i))
+                               << 16);
+      reinterpret_cast<int8_t *>(base)[at] =
+          static_cast<int8_t>(s > 0 ? std::nearbyint(x / s) : 0);
+      break;
+    }
+    }
+  }
+}
+
 struct CompiledKernel::Loaded {
   LoadedCode loaded;
   retort_kernel_fn function;

@@ -16,6 +16,7 @@
 #define RETORT_TEST_UNIT_LOWER_KERNELHARNESS_H
 
 #include "compiler/encoding/ActivationEncoding.h"
+#include "compiler/encoding/CacheEncoding.h"
 #include "compiler/lower/Tiling.h"
 #include "compiler/targets/Target.h"
 #include "runtime/abi/Kernel.h"
@@ -75,6 +76,36 @@ struct QuantizedRows {
   int64_t stride;
   AlignedBytes bytes;
   std::vector<float> decoded; ///< [rows][cols]
+};
+
+/// The keys or values of a cache, written and read as CacheEncoding.h says.
+struct HeadCache {
+  CacheEncoding encoding;
+  int64_t heads, size;
+  bool isKeys;
+  AlignedBytes bytes;
+
+  HeadCache(CacheElement element, int64_t heads, int64_t size, bool isKeys,
+            int64_t positions)
+      : encoding{element}, heads(heads), size(size), isKeys(isKeys),
+        bytes(static_cast<size_t>(positions / kCachePositions * heads *
+                                  encoding.blockBytes(size))) {}
+  /// What element i of a head at a position stands for.
+  float get(int64_t position, int64_t head, int64_t i);
+  /// Writes a head's elements, rounded.
+  void set(int64_t position, int64_t head, std::vector<float> elements);
+
+private:
+  uint8_t *block(int64_t position, int64_t head) {
+    return bytes.data() + (position / kCachePositions * heads + head) *
+                              encoding.blockBytes(size);
+  }
+  int64_t element(int64_t slot, int64_t i) const;
+  uint16_t *scale(int64_t position, int64_t head, int64_t i) {
+    return reinterpret_cast<uint16_t *>(block(position, head) +
+                                        kCachePositions * size) +
+           i / kCacheGroup * kCachePositions + position % kCachePositions;
+  }
 };
 
 /// A compiled entry and its tiling.
