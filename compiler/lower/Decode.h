@@ -50,6 +50,7 @@ public:
   mlir::Value loadZeroPoints(Index block, int64_t v);
   /// The same as i32.
   mlir::Value loadZeroPointInts(Index block, int64_t v);
+
 private:
   KernelBuilder &k;
   Buffer weights;

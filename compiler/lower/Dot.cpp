@@ -48,10 +48,9 @@ Value GroupDot::zeroPointWords(Value zeroPoints) {
 Value GroupDot::start(Value negatedSums, Value zeroPoints) {
   if (!isInt4)
     return {};
-  Value sums = sumsPairs()
-                   ? halves(negatedSums)
-                   : k.add(k.shrArithmetic(negatedSums, 16),
-                           k.shrArithmetic(k.shl(negatedSums, 16), 16));
+  Value sums = sumsPairs() ? halves(negatedSums)
+                           : k.add(k.shrArithmetic(negatedSums, 16),
+                                   k.shrArithmetic(k.shl(negatedSums, 16), 16));
   if (!zeroPoints)
     return k.shl(sums, 3);
   return k.mul(sums, sumsPairs() ? halves(zeroPoints) : zeroPoints);

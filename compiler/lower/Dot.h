@@ -45,9 +45,9 @@ public:
 
   /// What the sums of a group of int4 begin with, so that they come out less
   /// what zero points contribute: `zeroPoints` (as zeroPointWords gives them;
-  /// null: 8 each) times `negatedSums`, the word of an activation's group in all
-  /// lanes. Null for int8, which has no zero points. Exact: the halves of a sum
-  /// stay within 16 * 15 * 127 = 30480, and what is between wraps.
+  /// null: 8 each) times `negatedSums`, the word of an activation's group in
+  /// all lanes. Null for int8, which has no zero points. Exact: the halves of a
+  /// sum stay within 16 * 15 * 127 = 30480, and what is between wraps.
   mlir::Value start(mlir::Value negatedSums, mlir::Value zeroPoints);
   /// From lanes of i32.
   mlir::Value zeroPointWords(mlir::Value zeroPoints);
@@ -66,7 +66,8 @@ private:
     return step() == DotStep::X86Vnni ||
            (step() == DotStep::AArch64Sdot && isInt4);
   }
-  /// Whether sums of int4 are kept in lanes of i16, each of two columns of four.
+  /// Whether sums of int4 are kept in lanes of i16, each of two columns of
+  /// four.
   bool sumsPairs() const { return step() == DotStep::X86Pairs && isInt4; }
   mlir::Value accumulate(mlir::Value acc, mlir::Value w, mlir::Value x);
   mlir::Value product(mlir::Value w, mlir::Value x);

@@ -219,8 +219,8 @@ void LinearOne::emit() {
     return job.weightBase + stripOf(n) * l.encoding.stripBytes(l.cols) +
            b * l.encoding.blockBytes();
   };
-  auto forSums = [&](int64_t area, function_ref<void(Index n, Index row,
-                                                     Index at)> body) {
+  auto forSums = [&](int64_t area,
+                     function_ref<void(Index n, Index row, Index at)> body) {
     k.forLoop(k.index(0), strips, 1, [&](Index n) {
       forRows([&](Index row) {
         body(n, row, scratchOf(row) + n * kStripRows + area);
