@@ -118,6 +118,8 @@ private:
   void transpose(Value value, Index dimension, Index head);
   void clear(Index from, Index to);
   void scores(Index block, Index valid);
+  void addScores(Index p, Index row, Index first, Index last,
+                 int64_t positions);
   void softmax(Index valid);
   void addLatents(Index block, Index valid);
   void storeResults();
@@ -191,39 +193,55 @@ void LatentAttention::decode(Index block, Index valid) {
   });
 }
 
-/// shares[p][h] = query[h] . cache[block + p]
+/// shares[p][h] = query[h] . cache[block + p], a chunk of dimensions after the
+/// other, so that those of the queries stay in the first-level cache for all
+/// positions.
 void LatentAttention::scores(Index block, Index valid) {
+  constexpr int64_t kChunk = 192;
   // Eight chains hide the latency of the FMAs.
   int64_t positions = std::max<int64_t>(4, 8 / vectors());
-  k.forLoop(k.index(0), roundUp(valid, positions), positions, [&](Index p) {
-    Index row = blockRows(block) + p * tiling.size;
-    Values sums(positions * vectors(), k.zero(k.vecF32()));
-    constexpr int64_t kUnroll = 2;
-    sums = k.forLoop(
-        k.index(0), k.index(tiling.size), kUnroll, sums,
-        [&](Index i, ValueRange carried) {
-          Values next(carried.begin(), carried.end());
-          for (int64_t u = 0; u < kUnroll; ++u) {
-            Values query;
-            for (int64_t v = 0; v < vectors(); ++v)
-              query.push_back(k.loadVector(
-                  scratch,
-                  i * kHeads + (tiling.queries + u * kHeads + v * lanes)));
-            for (int64_t j = 0; j < positions; ++j) {
-              Value c = k.loadSplat(rows, row + i + (j * tiling.size + u));
-              for (int64_t v = 0; v < vectors(); ++v) {
-                Value &sum = next[j * vectors() + v];
-                sum = k.fma(query[v], c, sum);
-              }
+  Index rounded = roundUp(valid, positions);
+  clear(k.index(tiling.shares), rounded * kHeads + tiling.shares);
+  k.forLoop(k.index(0), k.index(tiling.size), kChunk, [&](Index first) {
+    Index last = min(first + kChunk, tiling.size);
+    k.forLoop(k.index(0), rounded, positions, [&](Index p) {
+      addScores(p, blockRows(block) + p * tiling.size, first, last, positions);
+    });
+  });
+}
+
+/// Of `positions` positions from `p` on, whose rows begin at `row`.
+void LatentAttention::addScores(Index p, Index row, Index first, Index last,
+                                int64_t positions) {
+  auto sumAt = [&](int64_t i) {
+    return p * kHeads +
+           (tiling.shares + i / vectors() * kHeads + i % vectors() * lanes);
+  };
+  Values sums;
+  for (int64_t i = 0; i < positions * vectors(); ++i)
+    sums.push_back(k.loadVector(scratch, sumAt(i)));
+  constexpr int64_t kUnroll = 2;
+  sums =
+      k.forLoop(first, last, kUnroll, sums, [&](Index i, ValueRange carried) {
+        Values next(carried.begin(), carried.end());
+        for (int64_t u = 0; u < kUnroll; ++u) {
+          Values query;
+          for (int64_t v = 0; v < vectors(); ++v)
+            query.push_back(k.loadVector(
+                scratch,
+                i * kHeads + (tiling.queries + u * kHeads + v * lanes)));
+          for (int64_t j = 0; j < positions; ++j) {
+            Value c = k.loadSplat(rows, row + i + (j * tiling.size + u));
+            for (int64_t v = 0; v < vectors(); ++v) {
+              Value &sum = next[j * vectors() + v];
+              sum = k.fma(query[v], c, sum);
             }
           }
-          return next;
-        });
-    for (int64_t j = 0; j < positions; ++j)
-      for (int64_t v = 0; v < vectors(); ++v)
-        k.store(sums[j * vectors() + v], scratch,
-                p * kHeads + (tiling.shares + j * kHeads + v * lanes), bytes);
-  });
+        }
+        return next;
+      });
+  for (int64_t i = 0; i < positions * vectors(); ++i)
+    k.store(sums[i], scratch, sumAt(i), bytes);
 }
 
 /// Turns the scores of a block into shares of the running sum, and rescales
@@ -267,38 +285,40 @@ void LatentAttention::addLatents(Index block, Index valid) {
   int64_t tileVectors = 8 / kTileHeads;
   while (tiling.rank % (tileVectors * lanes))
     tileVectors /= 2;
-  k.forLoop(k.index(0), roundUp(heads, kTileHeads), kTileHeads, [&](Index h) {
-    k.forLoop(
-        k.index(0), k.index(tiling.rank), tileVectors * lanes, [&](Index i) {
-          Index to = h * tiling.rank + i + tiling.results;
-          Values sums;
-          for (int64_t r = 0; r < kTileHeads; ++r)
-            for (int64_t v = 0; v < tileVectors; ++v)
-              sums.push_back(
-                  k.loadVector(scratch, to + (r * tiling.rank + v * lanes)));
-          sums = k.forLoop(
-              k.index(0), valid, 1, sums, [&](Index p, ValueRange carried) {
-                Values next(carried.begin(), carried.end());
-                Index row = blockRows(block) + p * tiling.size + i;
-                Values latent;
-                for (int64_t v = 0; v < tileVectors; ++v)
-                  latent.push_back(k.loadVector(rows, row + v * lanes));
-                for (int64_t r = 0; r < kTileHeads; ++r) {
-                  Value share = k.loadSplat(scratch, p * kHeads + h +
-                                                         (tiling.shares + r));
-                  for (int64_t v = 0; v < tileVectors; ++v) {
-                    Value &sum = next[r * tileVectors + v];
-                    sum = k.fma(share, latent[v], sum);
-                  }
-                }
-                return next;
-              });
-          for (int64_t r = 0; r < kTileHeads; ++r)
-            for (int64_t v = 0; v < tileVectors; ++v)
-              k.store(sums[r * tileVectors + v], scratch,
-                      to + (r * tiling.rank + v * lanes), bytes);
+  auto addTile = [&](Index i, Index h) {
+    Index to = h * tiling.rank + i + tiling.results;
+    auto sumAt = [&](int64_t n) {
+      return to + (n / tileVectors * tiling.rank + n % tileVectors * lanes);
+    };
+    Values sums;
+    for (int64_t n = 0; n < kTileHeads * tileVectors; ++n)
+      sums.push_back(k.loadVector(scratch, sumAt(n)));
+    sums =
+        k.forLoop(k.index(0), valid, 1, sums, [&](Index p, ValueRange carried) {
+          Values next(carried.begin(), carried.end());
+          Index row = blockRows(block) + p * tiling.size + i;
+          Values latent;
+          for (int64_t v = 0; v < tileVectors; ++v)
+            latent.push_back(k.loadVector(rows, row + v * lanes));
+          for (int64_t r = 0; r < kTileHeads; ++r) {
+            Value share =
+                k.loadSplat(scratch, p * kHeads + h + (tiling.shares + r));
+            for (int64_t v = 0; v < tileVectors; ++v) {
+              Value &sum = next[r * tileVectors + v];
+              sum = k.fma(share, latent[v], sum);
+            }
+          }
+          return next;
         });
-  });
+    for (int64_t n = 0; n < kTileHeads * tileVectors; ++n)
+      k.store(sums[n], scratch, sumAt(n), bytes);
+  };
+  // All heads for some dimensions, whose latents stay in the first-level cache.
+  k.forLoop(k.index(0), k.index(tiling.rank), tileVectors * lanes,
+            [&](Index i) {
+              k.forLoop(k.index(0), roundUp(heads, kTileHeads), kTileHeads,
+                        [&](Index h) { addTile(i, h); });
+            });
 }
 
 void LatentAttention::storeResults() {

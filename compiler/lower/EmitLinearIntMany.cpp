@@ -86,6 +86,15 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
                    to + layout.scales, to + layout.quantSums);
       });
     LinearKernel::QuantizedRow row = l.quantizedRow(element);
+    // Rows are far apart: those of the next columns are wanted when these have
+    // been multiplied.
+    if (!isFew) {
+      constexpr int64_t kLineWords = 16;
+      int64_t ahead = LinearIntManyScratch::groupsAtATime(*l.inputs) * steps;
+      for (int64_t i = 0; i < ahead; i += kLineWords)
+        k.prefetch(xWords, row.quants + firstGroup * steps + (ahead + i),
+                   /*level=*/2);
+    }
     k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
       Index from = firstGroup + g;
       Index to = g * tokenBlock + r;

@@ -140,9 +140,10 @@ Value KernelBuilder::loadVector(Buffer from, Index at, int64_t n,
 Value KernelBuilder::loadSplat(Buffer from, Index at, int64_t n) {
   return splat(load(from, at), n);
 }
-void KernelBuilder::prefetch(Buffer from, Index at) {
+void KernelBuilder::prefetch(Buffer from, Index at, int64_t level) {
   memref::PrefetchOp::create(b, loc, from.memref, ValueRange{at.value()},
-                             /*isWrite=*/false, /*localityHint=*/3,
+                             /*isWrite=*/false,
+                             /*localityHint=*/level == 1 ? 3 : 2,
                              /*isDataCache=*/true);
 }
 void KernelBuilder::store(Value value, Buffer to, Index at, int64_t align) {

@@ -138,8 +138,9 @@ public:
   /// One element in every one of `n` lanes (0: a register's).
   mlir::Value loadSplat(Buffer from, Index at, int64_t n = 0);
   void store(mlir::Value value, Buffer to, Index at, int64_t align = 0);
-  /// Asks for the cache line of an element, which need not be in the buffer.
-  void prefetch(Buffer from, Index at);
+  /// Asks for the cache line of an element, which need not be in the buffer,
+  /// to be brought to the first-level cache or to the second-level one.
+  void prefetch(Buffer from, Index at, int64_t level = 1);
 
   //===-- Arithmetic on scalars and vectors
   //-----------------------------------//
