@@ -153,12 +153,13 @@ void roundCachePart(CacheElement element, reference::CachePart part,
 }
 
 /// What compiled code may differ by from the reference that rounds like it.
-double toleranceOf(std::span<const WeightSpec> specs, CacheElement cache) {
+double toleranceOf(std::span<const WeightSpec> specs, CacheElement cache,
+                   bool hasLatentAttention) {
   bool anyInt8 = std::ranges::any_of(specs, [](const WeightSpec &spec) {
     return spec.inputs && spec.inputs->kind == ActivationKind::Int8;
   });
   if (anyInt8)
-    return kVerifyToleranceInt8;
+    return hasLatentAttention ? kVerifyToleranceAbsorbed : kVerifyToleranceInt8;
   bool isCoarse = cache == CacheElement::BF16 || cache == CacheElement::Int8;
   return isCoarse ? kVerifyToleranceCache : kVerifyTolerance;
 }
@@ -314,7 +315,8 @@ Result<Examination> examineArtifact(const std::string &path,
     packed.cache = [&](reference::CachePart part, std::span<float> elements) {
       roundCachePart(options.cache, part, elements);
     };
-  double tolerance = toleranceOf(specs, options.cache);
+  double tolerance =
+      toleranceOf(specs, options.cache, source.config().mla.has_value());
 
   const checkpoint::ModelConfig &config = source.config();
   int64_t vocab = config.vocabSize;

@@ -101,7 +101,7 @@ TEST_P(Draft, LayerIsTheReferences) {
     // Rounding may tip choices of experts, after which nothing is comparable.
     if (weights == "int4" && !verify["same_experts"].get<bool>())
       continue;
-    EXPECT_LE(verify["draft"].get<double>(), weights == "int4"   ? 3e-2
+    EXPECT_LE(verify["draft"].get<double>(), weights == "int4"   ? 8e-2
                                              : weights == "int8" ? 1e-3
                                                                  : 1e-4);
     EXPECT_GT(verify["draft"].get<double>(), 0);
