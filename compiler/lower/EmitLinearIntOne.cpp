@@ -105,15 +105,21 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
 Value LinearIntOne::addRows(const Input &x, Index block, Index groupInBlock,
                             int64_t v, Value sums) {
   Index first = groupInBlock * kActivationGroup;
-  Value acc = start(x, block, v);
+  // Zero points lie at the end of a block. Read in that order, its stream is
+  // one that the processor runs ahead of.
+  bool endsWithStart = l.encoding.zeroPoints;
+  Value acc = endsWithStart ? Value() : start(x, block, v);
   for (int64_t i = 0; i < dot.packedWords(); ++i) {
     Value packed =
         decode.loadWords(block, first + i * columnStep(l.encoding), v);
     auto [w0, w1] = dot.unpack(packed);
     acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
   }
+  Value rowScales = decode.loadScales(block, v);
+  if (endsWithStart)
+    acc = k.add(acc, start(x, block, v));
   Value products = k.intToFloat(dot.finish(acc), k.f32());
-  Value scale = k.mul(decode.loadScales(block, v), x.scale);
+  Value scale = k.mul(rowScales, x.scale);
   return k.fma(scale, products, sums);
 }
 
