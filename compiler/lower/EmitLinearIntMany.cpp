@@ -34,7 +34,7 @@ public:
   LinearIntMany(LinearKernel &l, const LinearJob &job)
       : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
         dot(k, l.encoding), isFew(k.tokenClass() == kernel::TokenClass::Few),
-        tokenBlock(linearTokenBlock(k.tokenClass())),
+        tokenBlock(linearIntTokenBlock(k.tokenClass())),
         layout(l.tiling, *l.inputs, tokenBlock),
         floats(k.view(k.scratch(), k.index(0), k.f32())),
         words(k.view(k.scratch(), k.index(0), k.i32())) {

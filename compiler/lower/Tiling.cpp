@@ -60,7 +60,7 @@ int64_t linearScratchBytes(const LinearTiling &linear, Value x, Value weight,
                                           type.getDimSize(1))
                           .end
                     : LinearIntManyScratch(linear, *inputs,
-                                           linearTokenBlock(tokens))
+                                           linearIntTokenBlock(tokens))
                           .end);
   int64_t elements =
       tokens == TokenClass::Many

@@ -68,7 +68,9 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu,
 
 /// Tokens whose sums are kept in scratch while the weights go by, and columns
 /// of weights that are decoded at a time, in linear launches of many tokens.
-inline constexpr int64_t kLinearTokenBlock = 64;
+inline constexpr int64_t kLinearTokenBlock = 96;
+/// The same of integer launches, whose register tiles are faster.
+inline constexpr int64_t kLinearIntTokenBlock = 64;
 inline constexpr int64_t kLinearColBlock = 256;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
@@ -121,8 +123,8 @@ struct LinearIntOneScratch {
 };
 
 /// Tokens of those whose sums are kept at a time.
-inline int64_t linearTokenBlock(kernel::TokenClass tokens) {
-  return tokens == kernel::TokenClass::Few ? kFewTokens : kLinearTokenBlock;
+inline int64_t linearIntTokenBlock(kernel::TokenClass tokens) {
+  return tokens == kernel::TokenClass::Few ? kFewTokens : kLinearIntTokenBlock;
 }
 
 /// Scratch of an integer linear launch of few or many tokens, of which

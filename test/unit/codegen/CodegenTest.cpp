@@ -149,6 +149,7 @@ TEST(Targets, RegisterTilesFit) {
     EXPECT_LE(t.microVectors * t.microTokens + t.microVectors + 1, t.registers);
     EXPECT_EQ(kStripRows % (t.microVectors * t.lanes), 0);
     EXPECT_EQ(kLinearTokenBlock % t.microTokens, 0);
+    EXPECT_EQ(kLinearIntTokenBlock % t.dotTokens, 0);
   }
 }
 
