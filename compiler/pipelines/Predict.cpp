@@ -108,13 +108,13 @@ Result<ModelCost> costOfModel(const CompileOptions &options, uint64_t context,
 
 Efficiency efficiencyOf(const std::string &encoding) {
   if (encoding == "int4")
-    return {0.58, 0.71};
+    return {0.58, 1.40};
   if (encoding == "int8")
-    return {0.77, 0.70};
+    return {0.68, 0.90};
   // Attention, norms and the like.
   if (encoding.empty())
     return {0.50, 0.30};
-  return {0.84, 0.71};
+  return {0.84, 0.72};
 }
 
 double stepSeconds(const std::map<std::string, StepWork> &work,
