@@ -109,12 +109,12 @@ private:
   /// Registers that hold a value of each head.
   int64_t vectors() const { return kHeads / lanes; }
   void loadQueries();
-  /// Stores `value`, whose lanes are dimensions, as a column of the queries.
   /// Where the rows of the block's positions are as f32, in `rows`.
   Index blockRows(Index block) {
     return decodes ? k.index(tiling.decoded) : block * tiling.size;
   }
   void decode(Index block, Index valid);
+  /// Stores `value`, whose lanes are dimensions, as a column of the queries.
   void transpose(Value value, Index dimension, Index head);
   void clear(Index from, Index to);
   void scores(Index block, Index valid);
