@@ -119,7 +119,8 @@ MoeUpTiling::MoeUpTiling(MoeUpOp op, TokenClass tokens)
   linear = getLinearTiling(rowsOf(op.getWeight()) / experts, true, tokens);
   // So are experts; the slots of one token may be few.
   if (tokens != TokenClass::One)
-    linear.setUnitsPerTile(std::min(stripsOfTile(tokens) / 2, linear.units));
+    linear.setUnitsPerTile(
+        std::min(stripsOfTile(tokens) / linear.unitStrips, linear.units));
 }
 
 MoeDownTiling::MoeDownTiling(MoeDownOp op, TokenClass tokens)
