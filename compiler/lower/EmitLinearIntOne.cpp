@@ -10,8 +10,10 @@
 /// for each group of 32 columns
 ///   x = its words, each in all lanes       in registers
 ///   for each strip of the tile             distant streams, read side by side
+///     for each step of columns
+///       for each register of rows
+///         products += quants * x           integers
 ///     for each register of rows
-///       products = sum of quants * x       integers
 ///       sums[strip] += scales * float(products - zero points * sum of x)
 /// ```
 ///
@@ -58,9 +60,6 @@ private:
   /// Adds a group's products to a strip's sums.
   void addStrip(const Input &x, Index block, Index groupInBlock,
                 MutableArrayRef<Value> sums);
-  /// Those of one register of rows.
-  Value addRows(const Input &x, Index block, Index groupInBlock, int64_t v,
-                Value sums);
   /// Calls `body(input, byte of the block in its strip, group in the block,
   /// sums)` for each group; the sums are carried from one to the next.
   Values
@@ -102,31 +101,31 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
   return x;
 }
 
-Value LinearIntOne::addRows(const Input &x, Index block, Index groupInBlock,
-                            int64_t v, Value sums) {
-  Index first = groupInBlock * kActivationGroup;
-  // Zero points lie at the end of a block. Read in that order, its stream is
-  // one that the processor runs ahead of.
-  bool endsWithStart = l.encoding.zeroPoints;
-  Value acc = endsWithStart ? Value() : start(x, block, v);
-  for (int64_t i = 0; i < dot.packedWords(); ++i) {
-    Value packed =
-        decode.loadWords(block, first + i * columnStep(l.encoding), v);
-    auto [w0, w1] = dot.unpack(packed);
-    acc = dot.addPair(acc, w0, x.words[2 * i], w1, x.words[2 * i + 1]);
-  }
-  Value rowScales = decode.loadScales(block, v);
-  if (endsWithStart)
-    acc = k.add(acc, start(x, block, v));
-  Value products = k.intToFloat(dot.finish(acc), k.f32());
-  Value scale = k.mul(rowScales, x.scale);
-  return k.fma(scale, products, sums);
-}
-
 void LinearIntOne::addStrip(const Input &x, Index block, Index groupInBlock,
                             MutableArrayRef<Value> sums) {
-  for (int64_t v = 0; v < l.vectors(); ++v)
-    sums[v] = addRows(x, block, groupInBlock, v, sums[v]);
+  Index first = groupInBlock * kActivationGroup;
+  int64_t vectors = l.vectors();
+  // All of a block in the order of memory: its stream is then one that the
+  // processor runs ahead of. Zero points lie behind the rest.
+  bool endsWithStart = l.encoding.zeroPoints;
+  Values acc(vectors);
+  if (!endsWithStart)
+    for (int64_t v = 0; v < vectors; ++v)
+      acc[v] = start(x, block, v);
+  for (int64_t i = 0; i < dot.packedWords(); ++i)
+    for (int64_t v = 0; v < vectors; ++v) {
+      Value packed =
+          decode.loadWords(block, first + i * columnStep(l.encoding), v);
+      auto [w0, w1] = dot.unpack(packed);
+      acc[v] = dot.addPair(acc[v], w0, x.words[2 * i], w1, x.words[2 * i + 1]);
+    }
+  for (int64_t v = 0; v < vectors; ++v) {
+    Value rowScales = decode.loadScales(block, v);
+    if (endsWithStart)
+      acc[v] = k.add(acc[v], start(x, block, v));
+    Value products = k.intToFloat(dot.finish(acc[v]), k.f32());
+    sums[v] = k.fma(k.mul(rowScales, x.scale), products, sums[v]);
+  }
 }
 
 Values LinearIntOne::forGroups(
@@ -151,17 +150,9 @@ void LinearIntOne::emitWhole(function_ref<Index(Index)> stripBase) {
   Values zeros(strips * l.vectors(), k.zero(k.vecF32()));
   Values results = forGroups(
       zeros, [&](const Input &x, Index block, Index group, Values &sums) {
-        // A group of int8 is more work than the processor looks ahead. The
-        // words of one register lie all over the block, so that taking them
-        // from all strips first asks for the memory of all early.
-        bool isLong = l.encoding.kind == EncodingKind::Int8;
-        int64_t inner = isLong ? strips : l.vectors();
-        for (int64_t i = 0; i < strips * l.vectors(); ++i) {
-          int64_t s = isLong ? i % inner : i / inner;
-          int64_t v = isLong ? i / inner : i % inner;
-          Value &sum = sums[s * l.vectors() + v];
-          sum = addRows(x, bases[s] + block, group, v, sum);
-        }
+        for (int64_t s = 0; s < strips; ++s)
+          addStrip(x, bases[s] + block, group,
+                   MutableArrayRef(sums).slice(s * l.vectors(), l.vectors()));
       });
   for (auto [i, sum] : llvm::enumerate(results))
     k.store(sum, sums, k.index(static_cast<int64_t>(i) * k.lanes()),
@@ -197,7 +188,11 @@ void LinearIntOne::emit() {
     Index strip = unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
     return job.weightBase + strip * l.encoding.stripBytes(l.cols);
   };
-  if (t.tiles * t.unitsPerTile == t.units)
+  // A body of four blocks of int8 is too long: LLVM would not leave its loads
+  // in the order of memory.
+  if (l.encoding.kind == EncodingKind::Int8)
+    emitLoop(strips, stripBase);
+  else if (t.tiles * t.unitsPerTile == t.units)
     emitWhole(stripBase);
   else
     k.ifElse(

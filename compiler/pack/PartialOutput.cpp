@@ -219,6 +219,7 @@ Status PartialOutput::openFiles() {
     RETORT_ASSIGN_OR_RETURN(uint64_t size, files[i]->file.size());
     if (size > ends[i])
       RETORT_RETURN_IF_ERROR(files[i]->file.resize(ends[i]));
+    RETORT_RETURN_IF_ERROR(files[i]->file.useLargePages(ends[i]));
   }
   return Status::ok();
 }

@@ -73,6 +73,7 @@ Result<std::shared_ptr<const Artifact>>
 Artifact::open(const std::string &path, const OpenOptions &options) {
   std::shared_ptr<Artifact> artifact(new Artifact);
   RETORT_ASSIGN_OR_RETURN(artifact->file, MappedFile::open(path));
+  artifact->file.useLargePages();
   artifact->origin = path;
   artifact->data = artifact->file.bytes();
   if (!startsLikeArtifact(artifact->data)) {
@@ -89,6 +90,7 @@ Result<std::shared_ptr<const Artifact>>
 Artifact::openExecutable(const std::string &path, const OpenOptions &options) {
   std::shared_ptr<Artifact> artifact(new Artifact);
   RETORT_ASSIGN_OR_RETURN(artifact->file, MappedFile::open(path));
+  artifact->file.useLargePages();
   artifact->origin = path;
   auto carried = findStandalone(artifact->file.bytes());
   if (!carried.isOk())

@@ -135,6 +135,13 @@ void MappedFile::dropResident(size_t offset, size_t size) const {
     dropResidentPages({data + offset, std::min(size, length - offset)});
 }
 
+void MappedFile::useLargePages() const {
+#ifdef MADV_HUGEPAGE
+  if (data)
+    ::madvise(const_cast<std::byte *>(data), length, MADV_HUGEPAGE);
+#endif
+}
+
 Result<MappedFiles> MappedFiles::reserve(uint64_t size) {
   MappedFiles files;
   if (size == 0)
@@ -230,11 +237,13 @@ Result<WritableFile> WritableFile::open(const std::string &path,
 }
 
 WritableFile::WritableFile(WritableFile &&other) noexcept
-    : fd(std::exchange(other.fd, -1)), name(std::move(other.name)) {}
+    : fd(std::exchange(other.fd, -1)), name(std::move(other.name)),
+      fresh(std::move(other.fresh)) {}
 
 WritableFile &WritableFile::operator=(WritableFile &&other) noexcept {
   std::swap(fd, other.fd);
   std::swap(name, other.name);
+  std::swap(fresh, other.fresh);
   return *this;
 }
 
@@ -243,8 +252,47 @@ WritableFile::~WritableFile() {
     ::close(fd);
 }
 
+Status WritableFile::useLargePages(uint64_t end) {
+  RETORT_ASSIGN_OR_RETURN(uint64_t written, size());
+  fresh = std::make_unique<FreshPages>();
+  fresh->end = end;
+  // Of a page that is partly written the cache has taken small pages.
+  uint64_t first = (written + kLargePageBytes - 1) / kLargePageBytes;
+  fresh->isFresh.assign((end + kLargePageBytes - 1) / kLargePageBytes, true);
+  for (uint64_t page = 0; page < std::min(first, fresh->isFresh.size()); ++page)
+    fresh->isFresh[page] = false;
+  return Status::ok();
+}
+
+/// Writes zeros to the large pages in `[offset, offset + size)` that are fresh.
+Status WritableFile::fillFresh(uint64_t offset, uint64_t size) {
+  static const std::vector<std::byte> zeros(kLargePageBytes);
+  // Held while zeros are written: they must not come after another's bytes.
+  std::lock_guard lock(fresh->mutex);
+  uint64_t end = std::min<uint64_t>(
+      (offset + size + kLargePageBytes - 1) / kLargePageBytes,
+      fresh->isFresh.size());
+  for (uint64_t page = offset / kLargePageBytes; page < end; ++page) {
+    if (!fresh->isFresh[page])
+      continue;
+    uint64_t at = page * kLargePageBytes;
+    RETORT_RETURN_IF_ERROR(writeAll(
+        at, std::span(zeros).first(
+                std::min<uint64_t>(kLargePageBytes, fresh->end - at))));
+    fresh->isFresh[page] = false;
+  }
+  return Status::ok();
+}
+
 Status WritableFile::writeAt(uint64_t offset,
                              std::span<const std::byte> bytes) {
+  if (fresh && !bytes.empty())
+    RETORT_RETURN_IF_ERROR(fillFresh(offset, bytes.size()));
+  return writeAll(offset, bytes);
+}
+
+Status WritableFile::writeAll(uint64_t offset,
+                              std::span<const std::byte> bytes) {
   size_t done = 0;
   while (done < bytes.size()) {
     ssize_t n = ::pwrite(fd, bytes.data() + done, bytes.size() - done,

@@ -126,8 +126,12 @@ Status benchBatch(const BenchOptions &o) {
       RETORT_ASSIGN_OR_RETURN(double tps, decode(*batch, speed.sequences, o));
       speed.tps.push_back(tps);
     }
-  for (BatchSpeed &speed : speeds)
-    speed.overOne = median(speed.tps) / median(speeds.front().tps);
+  for (BatchSpeed &speed : speeds) {
+    std::vector<double> overOne;
+    for (size_t rep = 0; rep < o.reps; ++rep)
+      overOne.push_back(speed.tps[rep] / speeds.front().tps[rep]);
+    speed.overOne = median(std::move(overOne));
+  }
   RETORT_ASSIGN_OR_RETURN(
       MemoryUse memory, predictMemory(batch->model().index(), batch->context(),
                                       batch->threads(), batch->sequences()));

@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <sys/mman.h>
 #include <thread>
 
 using namespace retort;
@@ -32,7 +33,8 @@ namespace {
 struct Options {
   int64_t rows = 8960, cols = 1536, tokens = 1, threads = 2, repetitions = 9;
   std::string encoding = "int4<32>", target, dump;
-  bool plain = false, swiglu = false, cached = false, best = false;
+  bool plain = false, swiglu = false, cached = false, best = false,
+       smallPages = false;
 };
 
 double seconds() {
@@ -190,9 +192,13 @@ Status bench(const Options &o) {
   int64_t copies = reads && !o.cached
                        ? std::max<int64_t>(1, (int64_t(512) << 20) / bytes)
                        : 1;
-  auto allocate = [](int64_t size) {
-    return static_cast<uint8_t *>(
-        std::aligned_alloc(64, roundUp<int64_t>(size, 64)));
+  auto allocate = [&](int64_t size) {
+    constexpr int64_t kLarge = int64_t(2) << 20;
+    size = roundUp<int64_t>(size, kLarge);
+    void *p = std::aligned_alloc(kLarge, size);
+    if (p && !o.smallPages)
+      ::madvise(p, size, MADV_HUGEPAGE);
+    return static_cast<uint8_t *>(p);
   };
   // As bf16, f16 or scale these bytes are small normal numbers.
   uint8_t *weights = allocate(bytes * copies);
@@ -265,6 +271,7 @@ int main(int argc, char **argv) {
   app.add_flag("--swiglu", o.swiglu, "rows are gate and up strips");
   app.add_flag("--plain", o.plain, "integer weights by inputs of f32");
   app.add_flag("--cached", o.cached, "one token: leave the weights in cache");
+  app.add_flag("--small-pages", o.smallPages, "leave memory in small pages");
   app.add_flag("--best", o.best, "give the shortest time, not the median");
   app.add_option("--dump", o.dump, "print the code instead: vector, llvm, asm");
   CLI11_PARSE(app, argc, argv);
