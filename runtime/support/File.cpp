@@ -269,16 +269,16 @@ Status WritableFile::fillFresh(uint64_t offset, uint64_t size) {
   static const std::vector<std::byte> zeros(kLargePageBytes);
   // Held while zeros are written: they must not come after another's bytes.
   std::lock_guard lock(fresh->mutex);
-  uint64_t end = std::min<uint64_t>(
-      (offset + size + kLargePageBytes - 1) / kLargePageBytes,
-      fresh->isFresh.size());
+  uint64_t end = std::min<uint64_t>((offset + size + kLargePageBytes - 1) /
+                                        kLargePageBytes,
+                                    fresh->isFresh.size());
   for (uint64_t page = offset / kLargePageBytes; page < end; ++page) {
     if (!fresh->isFresh[page])
       continue;
     uint64_t at = page * kLargePageBytes;
-    RETORT_RETURN_IF_ERROR(writeAll(
-        at, std::span(zeros).first(
-                std::min<uint64_t>(kLargePageBytes, fresh->end - at))));
+    RETORT_RETURN_IF_ERROR(
+        writeAll(at, std::span(zeros).first(std::min<uint64_t>(
+                         kLargePageBytes, fresh->end - at))));
     fresh->isFresh[page] = false;
   }
   return Status::ok();

@@ -243,11 +243,11 @@ Status bench(const BenchOptions &o) {
                 "%.0f in f32, %.0f in int8)\n",
                 median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
                 decodeTps, o.gen, o.before(), numbers.bytesPerToken / 1e6, gbps,
-                100 * gbps / machine.readGbps, machine.readGbps,
-                prefillGflops, 100 * prefillGflops / machine.gflops,
-                machine.gflops, machine.int8Gops);
-  return writeOut(text + (o.ledger ? "\n" + ledgerTable(ledger, machine)
-                                   : std::string()));
+                100 * gbps / machine.readGbps, machine.readGbps, prefillGflops,
+                100 * prefillGflops / machine.gflops, machine.gflops,
+                machine.int8Gops);
+  return writeOut(
+      text + (o.ledger ? "\n" + ledgerTable(ledger, machine) : std::string()));
 }
 
 /// Throws what CLI11 makes a usage error of.
