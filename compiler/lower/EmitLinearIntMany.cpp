@@ -90,10 +90,14 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
     // been multiplied.
     if (!isFew) {
       constexpr int64_t kLineWords = 16;
-      int64_t ahead = LinearIntManyScratch::groupsAtATime(*l.inputs) * steps;
-      for (int64_t i = 0; i < ahead; i += kLineWords)
-        k.prefetch(xWords, row.quants + firstGroup * steps + (ahead + i),
-                   /*level=*/2);
+      int64_t groups = LinearIntManyScratch::groupsAtATime(*l.inputs);
+      Index next = firstGroup + groups;
+      auto prefetch = [&](Index at) { k.prefetch(xWords, at, /*level=*/2); };
+      for (int64_t i = 0; i < groups * steps; i += kLineWords)
+        prefetch(row.quants + next * steps + i);
+      prefetch(row.scales + next);
+      if (hasZeroPoints())
+        prefetch(row.sums + next);
     }
     k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
       Index from = firstGroup + g;
