@@ -108,17 +108,22 @@ private:
 
   /// Registers that hold a value of each head.
   int64_t vectors() const { return kHeads / lanes; }
+  /// Calls `body` for each token of the tile, with `scratch`, `token` and `end`
+  /// its own.
+  void forTokens(function_ref<void()> body);
   void loadQueries();
   /// Where the rows of the block's positions are as f32, in `rows`.
   Index blockRows(Index block) {
-    return decodes ? k.index(tiling.decoded) : block * tiling.size;
+    return decodes ? k.index(0) : block * tiling.size;
   }
   void decode(Index block, Index valid);
-  /// Stores `value`, whose lanes are dimensions, as a column of the queries.
-  void transpose(Value value, Index dimension, Index head);
+  /// Stores dimensions `first` to `last` of the queries with heads in lanes;
+  /// `load(head, i)` gives those from first + i on of one head.
+  void storeQueries(int64_t first, int64_t last,
+                    function_ref<Value(Index, Index)> load);
   void clear(Index from, Index to);
   void scores(Index block, Index valid);
-  void addScores(Index p, Index row, Index first, Index last,
+  void addScores(Index block, Index p, Index first, Index last,
                  int64_t positions);
   void softmax(Index valid);
   void addLatents(Index block, Index valid);
@@ -132,14 +137,16 @@ private:
   bool interleaved, decodes;
   Buffer absorbed, q, table;
   CacheAccess cache;
-  Buffer scratch;
   Buffer rows; ///< of the cache in f32
   RowSink result;
-  Index token, firstHead, heads, end;
+  Index firstHead, heads, firstToken, numTokens;
+  // Of the token at hand:
+  Buffer scratch;
+  Index token, end; ///< `end`: of the positions that it attends to
 };
 
 LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
-    : k(k), tiling(op), lanes(k.lanes()), bytes(4 * k.lanes()),
+    : k(k), tiling(op, k.tokenClass()), lanes(k.lanes()), bytes(4 * k.lanes()),
       numHeads(op.getNumHeads()), rope(strideOf(op.getTable())),
       absorbedStride(strideOf(op.getAbsorbed())), qStride(strideOf(op.getQ())),
       qHead(op.getQHead()), qRope(op.getQRope()),
@@ -148,48 +155,69 @@ LatentAttention::LatentAttention(KernelBuilder &k, LatentAttentionOp op)
       decodes(op.getCache().getType().getElement() != CacheElement::F32),
       absorbed(k.buffer(0)), q(k.buffer(1)), table(k.buffer(2)),
       cache(k, op.getCache().getType(), k.buffer(3)),
-      scratch(k.view(k.scratch(), k.index(0), k.f32())),
-      rows(decodes ? scratch : cache.memory()),
-      result(k, op.getResult(), k.buffer(4)), token(k.tile() / tiling.tiles),
+      rows(decodes ? k.view(k.scratch(), k.index(4 * tiling.decoded), k.f32())
+                   : cache.memory()),
+      result(k, op.getResult(), k.buffer(4)),
       firstHead(k.tile() % tiling.tiles * kHeads),
       heads(min(k.index(numHeads) - firstHead, kHeads)),
-      end(k.position() + token + 1) {}
+      firstToken(k.tile() / tiling.tiles * tiling.tokens),
+      numTokens(min(k.numTokens() - firstToken, tiling.tokens)),
+      token(firstToken), end(firstToken) {}
+
+void LatentAttention::forTokens(function_ref<void()> body) {
+  k.forLoop(k.index(0), numTokens, 1, [&](Index t) {
+    scratch = k.view(k.scratch(), t * (4 * tiling.token), k.f32());
+    token = firstToken + t;
+    end = k.position() + token + 1;
+    body();
+  });
+}
 
 void LatentAttention::clear(Index from, Index to) {
   k.forLoop(from, to, lanes,
             [&](Index i) { k.store(k.zero(k.vecF32()), scratch, i, bytes); });
 }
 
-void LatentAttention::transpose(Value value, Index dimension, Index head) {
-  Index to = dimension * kHeads + head + tiling.queries;
-  for (int64_t lane = 0; lane < lanes; ++lane)
-    k.store(k.extract(value, lane), scratch, to + lane * kHeads);
-}
-
-void LatentAttention::loadQueries() {
+void LatentAttention::storeQueries(int64_t first, int64_t last,
+                                   function_ref<Value(Index, Index)> load) {
   // exp(x) = exp2(x log2 e)
   constexpr double kLog2E = 1.44269504088896340736;
   Value factor = k.constant(k.vecF32(), scale * kLog2E);
-  k.ifThen(heads < kHeads,
-           [&] { clear(k.index(tiling.queries), k.index(tiling.shares)); });
-  k.forLoop(k.index(0), heads, 1, [&](Index h) {
-    Index from = token * absorbedStride + (firstHead + h) * tiling.rank;
-    k.forLoop(k.index(0), k.index(tiling.rank), lanes, [&](Index i) {
-      transpose(k.mul(k.loadVector(absorbed, from + i), factor), i, h);
+  k.forLoop(k.index(0), k.index(last - first), lanes, [&](Index i) {
+    k.forLoop(k.index(0), k.index(kHeads), lanes, [&](Index h) {
+      Values rows;
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        // Behind the last head it stands in: what comes of it is not stored.
+        rows.push_back(load(min(h + lane, heads - 1), i));
+      k.transpose(rows);
+      for (int64_t lane = 0; lane < lanes; ++lane)
+        k.store(k.mul(rows[lane], factor), scratch,
+                (i + (first + lane)) * kHeads + h + tiling.queries, bytes);
     });
-    Index rotary = token * qStride + (firstHead + h) * qHead + qRope;
-    emitRotation(k, q, rotary, table, token * rope, rope, interleaved,
-                 [&](Index i, Value v) {
-                   transpose(k.mul(v, factor), i + tiling.rank, h);
-                 });
   });
 }
 
-/// The heads of the tile share the work. `scores` reads some positions more
-/// than are valid.
+void LatentAttention::loadQueries() {
+  storeQueries(0, tiling.rank, [&](Index h, Index i) {
+    Index from = token * absorbedStride + (firstHead + h) * tiling.rank;
+    return k.loadVector(absorbed, from + i);
+  });
+  k.forLoop(k.index(0), heads, 1, [&](Index h) {
+    Index rotary = token * qStride + (firstHead + h) * qHead + qRope;
+    emitRotation(k, q, rotary, table, token * rope, rope, interleaved,
+                 [&](Index i, Value v) {
+                   k.store(v, scratch, h * rope + i + tiling.results, bytes);
+                 });
+  });
+  storeQueries(tiling.rank, tiling.size, [&](Index h, Index i) {
+    return k.loadVector(scratch, h * rope + i + tiling.results);
+  });
+}
+
+/// The heads of the tile share the work.
 void LatentAttention::decode(Index block, Index valid) {
-  k.forLoop(k.index(0), roundUp(valid, 8), 1, [&](Index p) {
-    cache.decodeRow(block + p, scratch, p * tiling.size + tiling.decoded);
+  k.forLoop(k.index(0), valid, 1, [&](Index p) {
+    cache.decodeRow(block + p, rows, p * tiling.size);
   });
 }
 
@@ -198,21 +226,25 @@ void LatentAttention::decode(Index block, Index valid) {
 /// positions.
 void LatentAttention::scores(Index block, Index valid) {
   constexpr int64_t kChunk = 192;
-  // Eight chains hide the latency of the FMAs.
-  int64_t positions = std::max<int64_t>(4, 8 / vectors());
-  Index rounded = roundUp(valid, positions);
-  clear(k.index(tiling.shares), rounded * kHeads + tiling.shares);
+  // Twelve chains hide the latency of the FMAs.
+  int64_t positions = std::max<int64_t>(1, 12 / vectors());
+  Index whole = valid / positions * positions;
+  // The last may read a position that isn't valid; its scores are not used.
+  constexpr int64_t kTail = 2;
+  clear(k.index(tiling.shares), roundUp(valid, kTail) * kHeads + tiling.shares);
   k.forLoop(k.index(0), k.index(tiling.size), kChunk, [&](Index first) {
     Index last = min(first + kChunk, tiling.size);
-    k.forLoop(k.index(0), rounded, positions, [&](Index p) {
-      addScores(p, blockRows(block) + p * tiling.size, first, last, positions);
-    });
+    k.forLoop(k.index(0), whole, positions,
+              [&](Index p) { addScores(block, p, first, last, positions); });
+    k.forLoop(whole, valid, kTail,
+              [&](Index p) { addScores(block, p, first, last, kTail); });
   });
 }
 
-/// Of `positions` positions from `p` on, whose rows begin at `row`.
-void LatentAttention::addScores(Index p, Index row, Index first, Index last,
+/// Of `positions` positions from `p` on.
+void LatentAttention::addScores(Index block, Index p, Index first, Index last,
                                 int64_t positions) {
+  Index row = blockRows(block) + p * tiling.size;
   auto sumAt = [&](int64_t i) {
     return p * kHeads +
            (tiling.shares + i / vectors() * kHeads + i % vectors() * lanes);
@@ -281,26 +313,29 @@ void LatentAttention::softmax(Index valid) {
 
 /// results[h] += shares[p][h] * cache[block + p]
 void LatentAttention::addLatents(Index block, Index valid) {
-  constexpr int64_t kTileHeads = 4;
-  int64_t tileVectors = 8 / kTileHeads;
+  int64_t tileVectors = 2;
   while (tiling.rank % (tileVectors * lanes))
     tileVectors /= 2;
-  auto addTile = [&](Index i, Index h) {
+  // Twelve chains, as above.
+  int64_t tileHeads = 12 / tileVectors;
+  auto addTile = [&](Index i, Index h, int64_t tileHeads, bool isFirst) {
     Index to = h * tiling.rank + i + tiling.results;
     auto sumAt = [&](int64_t n) {
       return to + (n / tileVectors * tiling.rank + n % tileVectors * lanes);
     };
     Values sums;
-    for (int64_t n = 0; n < kTileHeads * tileVectors; ++n)
+    for (int64_t n = 0; n < tileHeads * tileVectors; ++n)
       sums.push_back(k.loadVector(scratch, sumAt(n)));
     sums =
         k.forLoop(k.index(0), valid, 1, sums, [&](Index p, ValueRange carried) {
           Values next(carried.begin(), carried.end());
           Index row = blockRows(block) + p * tiling.size + i;
           Values latent;
+          if (isFirst)
+            k.prefetch(rows, row + tileVectors * lanes);
           for (int64_t v = 0; v < tileVectors; ++v)
             latent.push_back(k.loadVector(rows, row + v * lanes));
-          for (int64_t r = 0; r < kTileHeads; ++r) {
+          for (int64_t r = 0; r < tileHeads; ++r) {
             Value share =
                 k.loadSplat(scratch, p * kHeads + h + (tiling.shares + r));
             for (int64_t v = 0; v < tileVectors; ++v) {
@@ -310,15 +345,17 @@ void LatentAttention::addLatents(Index block, Index valid) {
           }
           return next;
         });
-    for (int64_t n = 0; n < kTileHeads * tileVectors; ++n)
+    for (int64_t n = 0; n < tileHeads * tileVectors; ++n)
       k.store(sums[n], scratch, sumAt(n), bytes);
   };
   // All heads for some dimensions, whose latents stay in the first-level cache.
-  k.forLoop(k.index(0), k.index(tiling.rank), tileVectors * lanes,
-            [&](Index i) {
-              k.forLoop(k.index(0), roundUp(heads, kTileHeads), kTileHeads,
-                        [&](Index h) { addTile(i, h); });
-            });
+  k.forLoop(
+      k.index(0), k.index(tiling.rank), tileVectors * lanes, [&](Index i) {
+        for (int64_t h = 0; h < kHeads; h += tileHeads)
+          k.ifThen(k.index(h) < heads, [&] {
+            addTile(i, k.index(h), std::min(tileHeads, kHeads - h), h == 0);
+          });
+      });
 }
 
 void LatentAttention::storeResults() {
@@ -335,22 +372,29 @@ void LatentAttention::storeResults() {
 }
 
 void LatentAttention::emit() {
-  loadQueries();
-  clear(k.index(tiling.sums), k.index(tiling.maxima));
-  clear(k.index(tiling.results), k.index(tiling.end));
   Value lowest =
       k.constant(k.vecF32(), -std::numeric_limits<double>::infinity());
-  for (int64_t v = 0; v < vectors(); ++v)
-    k.store(lowest, scratch, k.index(tiling.maxima + v * lanes), bytes);
-  k.forLoop(k.index(0), end, kAttentionBlock, [&](Index block) {
-    Index valid = min(end - block, kAttentionBlock);
-    if (decodes)
-      decode(block, valid);
-    scores(block, valid);
-    softmax(valid);
-    addLatents(block, valid);
+  forTokens([&] {
+    loadQueries();
+    clear(k.index(tiling.sums), k.index(tiling.maxima));
+    clear(k.index(tiling.results), k.index(tiling.token));
+    for (int64_t v = 0; v < vectors(); ++v)
+      k.store(lowest, scratch, k.index(tiling.maxima + v * lanes), bytes);
   });
-  storeResults();
+  Index last = k.position() + firstToken + numTokens;
+  k.forLoop(k.index(0), last, kAttentionBlock, [&](Index block) {
+    if (decodes)
+      decode(block, min(last - block, kAttentionBlock));
+    forTokens([&] {
+      Index valid = min(end - block, kAttentionBlock);
+      k.ifThen(k.index(0) < valid, [&] {
+        scores(block, valid);
+        softmax(valid);
+        addLatents(block, valid);
+      });
+    });
+  });
+  forTokens([&] { storeResults(); });
 }
 
 } // namespace

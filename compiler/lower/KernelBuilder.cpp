@@ -263,7 +263,30 @@ Value KernelBuilder::slice(Value vector, int64_t first, int64_t n) {
       ArrayRef<int64_t>{1});
 }
 Value KernelBuilder::shuffle(Value vector, ArrayRef<int64_t> lanes) {
-  return vector::ShuffleOp::create(b, loc, vector, vector, lanes);
+  return shuffle(vector, vector, lanes);
+}
+Value KernelBuilder::shuffle(Value a, Value b, ArrayRef<int64_t> lanes) {
+  return vector::ShuffleOp::create(this->b, loc, a, b, lanes);
+}
+void KernelBuilder::transpose(MutableArrayRef<Value> rows) {
+  // Of every square of 2d rows and columns on the diagonal the two off-diagonal
+  // quarters change places.
+  auto n = static_cast<int64_t>(rows.size());
+  assert(llvm::isPowerOf2_64(n) && "squares are halved");
+  for (int64_t d = n / 2; d >= 1; d /= 2) {
+    SmallVector<int64_t> upper, lower;
+    for (int64_t lane = 0; lane < n; ++lane) {
+      upper.push_back(lane & d ? n + lane - d : lane);
+      lower.push_back(lane & d ? n + lane : lane + d);
+    }
+    for (int64_t i = 0; i < n; ++i) {
+      if (i & d)
+        continue;
+      Value a = rows[i], b = rows[i + d];
+      rows[i] = shuffle(a, b, upper);
+      rows[i + d] = shuffle(a, b, lower);
+    }
+  }
 }
 template <typename Combine>
 static Value halve(KernelBuilder &k, Value v, Combine combine) {

@@ -180,6 +180,11 @@ public:
   mlir::Value slice(mlir::Value vector, int64_t first, int64_t n);
   /// The lanes of those numbers.
   mlir::Value shuffle(mlir::Value vector, llvm::ArrayRef<int64_t> lanes);
+  /// The same from two vectors, of which the second's lanes are numbered on.
+  mlir::Value shuffle(mlir::Value a, mlir::Value b,
+                      llvm::ArrayRef<int64_t> lanes);
+  /// Rows of a square, as many registers as these have lanes, to columns.
+  void transpose(llvm::MutableArrayRef<mlir::Value> rows);
   /// Sum, or maximum, of a vector's lanes by halving, in a fixed order.
   mlir::Value reduceAdd(mlir::Value vector);
   mlir::Value reduceMax(mlir::Value vector);

@@ -129,14 +129,19 @@ MoeDownTiling::MoeDownTiling(MoeDownOp op, TokenClass tokens)
   linear = getLinearTiling(rowsOf(op.getWeight()) / experts, false, tokens);
 }
 
-LatentAttentionTiling::LatentAttentionTiling(LatentAttentionOp op)
+LatentAttentionTiling::LatentAttentionTiling(LatentAttentionOp op,
+                                             TokenClass tokenClass)
     : tiles(ceilDiv<int64_t>(op.getNumHeads(), kHeads)),
+      // Few enough for their part to stay in the second-level cache.
+      tokens(tokenClass == TokenClass::Many ? 4 : 1),
       size(op.getCache().getType().getHeadSize()), rank(op.getRank()) {
   shares = size * kHeads;
   sums = shares + kAttentionBlock * kHeads;
   maxima = sums + kHeads;
   results = maxima + kHeads;
-  decoded = results + kHeads * rank;
+  // The rotary parts of the queries pass through the results' place.
+  token = results + kHeads * std::max(rank, size - rank);
+  decoded = token * tokens;
   bool decodes = op.getCache().getType().getElement() != CacheElement::F32;
   end = decoded + (decodes ? kAttentionBlock * size : 0);
 }
@@ -151,7 +156,7 @@ static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
 TokenClass entryClass(Operation *launch, TokenClass tokens) {
   if (isa<LinearOp, HeadLinearOp, MoeUpOp, MoeDownOp>(launch))
     return tokens;
-  if (isa<AttentionOp>(launch))
+  if (isa<AttentionOp, LatentAttentionOp>(launch))
     return tokens == TokenClass::Many ? tokens : TokenClass::One;
   return TokenClass::Any;
 }
@@ -182,9 +187,9 @@ Tiling getTiling(Operation *launch, TokenClass tokens) {
                       .scratchBytes = isPlain ? 0 : cache.getHeadSize() * 4};
       })
       .Case([&](LatentAttentionOp op) {
-        LatentAttentionTiling tiling(op);
+        LatentAttentionTiling tiling(op, tokens);
         return Tiling{.tiles = tiling.tiles,
-                      .tokensPerTile = 1,
+                      .tokensPerTile = tiling.tokens,
                       .scratchBytes = tiling.end * 4};
       })
       .Case([&](MoeRouteOp op) {

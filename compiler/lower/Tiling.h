@@ -228,15 +228,19 @@ struct MoeDownTiling {
   MoeDownTiling(kernel::MoeDownOp op, kernel::TokenClass tokens);
 };
 
-/// A latent attention tile covers one token and kHeads heads. Scratch, in f32
-/// elements: queries [dimension][head], shares of a block of positions
-/// [position][head], sums and maxima [head], results [head][rank], and, if the
-/// cache isn't of f32, the block's rows.
+/// A latent attention tile covers kHeads heads of some tokens, which share the
+/// cache's rows. Scratch, in f32 elements: for each token queries
+/// [dimension][head], shares of a block of positions [position][head], sums and
+/// maxima [head] and results [head][rank]; then, if the cache isn't of f32, the
+/// block's rows.
 struct LatentAttentionTiling {
   static constexpr int64_t kHeads = 16;
-  int64_t tiles, size, rank;
-  int64_t queries = 0, shares, sums, maxima, results, decoded, end;
-  explicit LatentAttentionTiling(kernel::LatentAttentionOp op);
+  int64_t tiles, tokens, size, rank;
+  int64_t queries = 0, shares, sums, maxima, results;
+  int64_t token; ///< elements of one
+  int64_t decoded, end;
+  LatentAttentionTiling(kernel::LatentAttentionOp op,
+                        kernel::TokenClass tokens);
 };
 
 } // namespace retort
