@@ -70,7 +70,7 @@ LinearTiling getLinearTiling(int64_t rows, bool swiglu,
 /// of weights that are decoded at a time, in linear launches of many tokens.
 inline constexpr int64_t kLinearTokenBlock = 96;
 /// The same of integer launches, whose register tiles are faster.
-inline constexpr int64_t kLinearIntTokenBlock = 64;
+inline constexpr int64_t kLinearIntTokenBlock = 128;
 inline constexpr int64_t kLinearColBlock = 256;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
