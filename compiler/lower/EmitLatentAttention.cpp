@@ -105,6 +105,7 @@ public:
 
 private:
   static constexpr int64_t kHeads = LatentAttentionTiling::kHeads;
+  static constexpr int64_t kBlock = LatentAttentionTiling::kBlock;
 
   /// Registers that hold a value of each head.
   int64_t vectors() const { return kHeads / lanes; }
@@ -382,11 +383,11 @@ void LatentAttention::emit() {
       k.store(lowest, scratch, k.index(tiling.maxima + v * lanes), bytes);
   });
   Index last = k.position() + firstToken + numTokens;
-  k.forLoop(k.index(0), last, kAttentionBlock, [&](Index block) {
+  k.forLoop(k.index(0), last, kBlock, [&](Index block) {
     if (decodes)
-      decode(block, min(last - block, kAttentionBlock));
+      decode(block, min(last - block, kBlock));
     forTokens([&] {
-      Index valid = min(end - block, kAttentionBlock);
+      Index valid = min(end - block, kBlock);
       k.ifThen(k.index(0) < valid, [&] {
         scores(block, valid);
         softmax(valid);

@@ -136,14 +136,14 @@ LatentAttentionTiling::LatentAttentionTiling(LatentAttentionOp op,
       tokens(tokenClass == TokenClass::Many ? 4 : 1),
       size(op.getCache().getType().getHeadSize()), rank(op.getRank()) {
   shares = size * kHeads;
-  sums = shares + kAttentionBlock * kHeads;
+  sums = shares + kBlock * kHeads;
   maxima = sums + kHeads;
   results = maxima + kHeads;
   // The rotary parts of the queries pass through the results' place.
   token = results + kHeads * std::max(rank, size - rank);
   decoded = token * tokens;
   bool decodes = op.getCache().getType().getElement() != CacheElement::F32;
-  end = decoded + (decodes ? kAttentionBlock * size : 0);
+  end = decoded + (decodes ? kBlock * size : 0);
 }
 
 static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {

@@ -235,6 +235,9 @@ struct MoeDownTiling {
 /// block's rows.
 struct LatentAttentionTiling {
   static constexpr int64_t kHeads = 16;
+  /// Positions of a block: whole register tiles, and rows that stay in the
+  /// second-level cache.
+  static constexpr int64_t kBlock = 48;
   int64_t tiles, tokens, size, rank;
   int64_t queries = 0, shares, sums, maxima, results;
   int64_t token; ///< elements of one
