@@ -232,7 +232,7 @@ Status bench(const BenchOptions &o) {
       out["ledger"] = ledgerJson(ledger, machine);
     return writeOut(out.dump(2) + "\n");
   }
-  char text[640];
+  char text[768];
   std::snprintf(text, sizeof text,
                 "load     %9.1f ms\n"
                 "prefill  %9.1f t/s  (%u tokens)\n"
@@ -240,11 +240,12 @@ Status bench(const BenchOptions &o) {
                 "read     %9.1f GB/s in decode (%.0f%% of this machine's %.1f "
                 "GB/s)\n"
                 "compute  %9.1f GFLOP/s in prefill (%.0f%% of this machine's "
-                "%.0f in f32, %.0f in int8)\n",
+                "%.0f in f32, %.0f%% of %.0f in int8)\n",
                 median(numbers.loadMs), median(numbers.prefillTps), o.prompt,
                 decodeTps, o.gen, o.before(), numbers.bytesPerToken / 1e6, gbps,
                 100 * gbps / machine.readGbps, machine.readGbps, prefillGflops,
                 100 * prefillGflops / machine.gflops, machine.gflops,
+                100 * prefillGflops / std::max(machine.int8Gops, 1.0),
                 machine.int8Gops);
   return writeOut(
       text + (o.ledger ? "\n" + ledgerTable(ledger, machine) : std::string()));
