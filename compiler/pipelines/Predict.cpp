@@ -108,13 +108,13 @@ Result<ModelCost> costOfModel(const CompileOptions &options, uint64_t context,
 
 Efficiency efficiencyOf(const std::string &encoding) {
   if (encoding == "int4")
-    return {0.58, 1.40};
+    return {0.78, 1.55};
   if (encoding == "int8")
-    return {0.68, 0.90};
+    return {0.70, 0.98};
   // Attention, norms and the like.
   if (encoding.empty())
     return {0.50, 0.30};
-  return {0.84, 0.72};
+  return {0.80, 0.68};
 }
 
 double stepSeconds(const std::map<std::string, StepWork> &work,

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <vector>
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -188,6 +189,21 @@ Result<MachinePeaks> measureMachine(Workers &workers) {
         2.0 * kFmaSteps * kChains * probe.products * threads / seconds / 1e9;
   }
   return peaks;
+}
+
+MachinePeaks medianOf(std::span<const MachinePeaks> rounds) {
+  auto of = [&](double MachinePeaks::*field) {
+    std::vector<double> values;
+    for (const MachinePeaks &round : rounds)
+      values.push_back(round.*field);
+    if (values.empty())
+      return 0.0;
+    auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
+    std::nth_element(values.begin(), middle, values.end());
+    return *middle;
+  };
+  return {of(&MachinePeaks::readGbps), of(&MachinePeaks::gflops),
+          of(&MachinePeaks::int8Gops)};
 }
 
 } // namespace retort

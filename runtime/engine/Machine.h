@@ -16,6 +16,8 @@
 
 #include "runtime/engine/Workers.h"
 
+#include <span>
+
 namespace retort {
 
 struct MachinePeaks {
@@ -30,6 +32,9 @@ struct MachinePeaks {
 /// Best of a few rounds over `workers`; takes about a quarter of a second and,
 /// while it runs, 256 MB.
 Result<MachinePeaks> measureMachine(Workers &workers);
+
+/// Field by field: what else the machine does comes and goes. Zeros of none.
+MachinePeaks medianOf(std::span<const MachinePeaks> rounds);
 
 } // namespace retort
 

@@ -114,17 +114,6 @@ struct Numbers {
   std::vector<MachinePeaks> machine;
 };
 
-MachinePeaks medianOf(const std::vector<MachinePeaks> &rounds) {
-  auto of = [&](double MachinePeaks::*field) {
-    std::vector<double> values;
-    for (const MachinePeaks &round : rounds)
-      values.push_back(round.*field);
-    return median(std::move(values));
-  };
-  return {of(&MachinePeaks::readGbps), of(&MachinePeaks::gflops),
-          of(&MachinePeaks::int8Gops)};
-}
-
 Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
                                              bool ledger) {
   RETORT_ASSIGN_OR_RETURN(auto model, openModel(o));

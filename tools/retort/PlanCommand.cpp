@@ -53,7 +53,13 @@ std::string scaled(double value, const char *unit) {
 
 Result<MachineSpec> thisMachine(unsigned threads) {
   RETORT_ASSIGN_OR_RETURN(auto workers, Workers::create(threads));
-  RETORT_ASSIGN_OR_RETURN(MachinePeaks peaks, measureMachine(*workers));
+  constexpr int kRounds = 5;
+  std::vector<MachinePeaks> rounds;
+  for (int i = 0; i < kRounds; ++i) {
+    RETORT_ASSIGN_OR_RETURN(MachinePeaks round, measureMachine(*workers));
+    rounds.push_back(round);
+  }
+  MachinePeaks peaks = medianOf(rounds);
   return MachineSpec{"this machine", peaks.readGbps, peaks.gflops / 1e3,
                      static_cast<double>(physicalMemory()) / 1e9, false};
 }
