@@ -387,8 +387,9 @@ void LatentAttention::emit() {
     if (decodes)
       decode(block, min(last - block, kBlock));
     forTokens([&] {
-      Index valid = min(end - block, kBlock);
-      k.ifThen(k.index(0) < valid, [&] {
+      // The block may hold positions of later tokens alone.
+      k.ifThen(block < end, [&] {
+        Index valid = min(end - block, kBlock);
         scores(block, valid);
         softmax(valid);
         addLatents(block, valid);
