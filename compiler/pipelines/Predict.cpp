@@ -110,11 +110,11 @@ Efficiency efficiencyOf(const std::string &encoding) {
   if (encoding == "int4")
     return {0.78, 1.55};
   if (encoding == "int8")
-    return {0.70, 0.98};
+    return {0.68, 0.96};
   // Attention, norms and the like.
   if (encoding.empty())
     return {0.50, 0.30};
-  return {0.80, 0.68};
+  return {0.80, 0.66};
 }
 
 double stepSeconds(const std::map<std::string, StepWork> &work,
