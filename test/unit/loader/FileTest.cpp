@@ -51,9 +51,10 @@ TEST_F(LargePages, PiecesInAnyOrderFromManyThreads) {
   for (uint64_t t = 0; t < 4; ++t)
     threads.emplace_back([&, t] {
       for (uint64_t i = kPieces; i-- > 0;)
-        if (i % 4 == t)
+        if (i % 4 == t) {
           EXPECT_TRUE(
               file.writeAt(i * kPiece, bytesOf(kPiece, int(i) + 1)).isOk());
+        }
     });
   for (std::thread &thread : threads)
     thread.join();
