@@ -14,6 +14,7 @@
 #include "compiler/codegen/Codegen.h"
 #include "compiler/codegen/LoadedCode.h"
 #include "compiler/lower/Tiling.h"
+#include "runtime/support/File.h"
 
 #include "CLI/CLI.hpp"
 #include "mlir/Parser/Parser.h"
@@ -193,7 +194,7 @@ Status bench(const Options &o) {
                        ? std::max<int64_t>(1, (int64_t(512) << 20) / bytes)
                        : 1;
   auto allocate = [&](int64_t size) {
-    constexpr int64_t kLarge = int64_t(2) << 20;
+    constexpr int64_t kLarge = kLargePageBytes;
     size = roundUp<int64_t>(size, kLarge);
     void *p = std::aligned_alloc(kLarge, size);
     if (p && !o.smallPages)
