@@ -7,6 +7,8 @@
 
 #include "runtime/support/File.h"
 
+#include "runtime/support/CheckedMath.h"
+
 #include <atomic>
 #include <cerrno>
 #include <cstdio>
@@ -257,8 +259,8 @@ Status WritableFile::useLargePages(uint64_t end) {
   fresh = std::make_unique<FreshPages>();
   fresh->end = end;
   // Of a page that is partly written the cache has taken small pages.
-  uint64_t first = (written + kLargePageBytes - 1) / kLargePageBytes;
-  fresh->isFresh.assign((end + kLargePageBytes - 1) / kLargePageBytes, true);
+  uint64_t first = ceilDiv(written, kLargePageBytes);
+  fresh->isFresh.assign(ceilDiv(end, kLargePageBytes), true);
   for (uint64_t page = 0; page < std::min(first, fresh->isFresh.size()); ++page)
     fresh->isFresh[page] = false;
   return Status::ok();
@@ -269,8 +271,7 @@ Status WritableFile::fillFresh(uint64_t offset, uint64_t size) {
   static const std::vector<std::byte> zeros(kLargePageBytes);
   // Held while zeros are written: they must not come after another's bytes.
   std::lock_guard lock(fresh->mutex);
-  uint64_t end = std::min<uint64_t>((offset + size + kLargePageBytes - 1) /
-                                        kLargePageBytes,
+  uint64_t end = std::min<uint64_t>(ceilDiv(offset + size, kLargePageBytes),
                                     fresh->isFresh.size());
   for (uint64_t page = offset / kLargePageBytes; page < end; ++page) {
     if (!fresh->isFresh[page])
