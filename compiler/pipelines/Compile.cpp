@@ -105,6 +105,7 @@ public:
     plan.fileBytes = sizes.file + contents.index.model->vocab_size * 4;
     plan.weightBytes = sizes.weights;
     plan.kv = pipeline.kv;
+    plan.weights = std::move(contents.weights);
     return plan;
   }
 

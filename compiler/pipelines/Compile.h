@@ -14,6 +14,7 @@
 #ifndef RETORT_COMPILER_PIPELINES_COMPILE_H
 #define RETORT_COMPILER_PIPELINES_COMPILE_H
 
+#include "compiler/pack/WeightSpec.h"
 #include "compiler/tune/TuneReport.h"
 #include "runtime/support/Status.h"
 
@@ -114,6 +115,8 @@ struct CompilePlan {
   /// Of the file, with weights and self-test and without code.
   uint64_t fileBytes = 0;
   uint64_t weightBytes = 0;
+  /// How each of `program.weights` is made.
+  std::vector<WeightSpec> weights;
 };
 
 /// Runs the stages up to the program. Weights of a checkpoint are sampled for
