@@ -74,8 +74,8 @@ Result<std::unique_ptr<Executor>>
 Executor::create(std::shared_ptr<const Model> model, ExecutorOptions options) {
   std::unique_ptr<Executor> made(
       new Executor(std::move(model), std::move(options)));
-  RETORT_ASSIGN_OR_RETURN(made->workers,
-                          Workers::create(made->options.threads));
+  RETORT_ASSIGN_OR_RETURN(
+      made->workers, Workers::create(made->options.threads, made->options.pin));
   RETORT_RETURN_IF_ERROR(made->reserve());
   made->maxLanes = made->findLanes();
   made->bindPhases();

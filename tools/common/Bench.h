@@ -27,6 +27,7 @@ struct BenchOptions {
            prefillChunk = 0;
   std::vector<uint32_t> batch; ///< numbers of sequences; empty: no batches
   bool json = false, ledger = false;
+  Placement pin = Placement::Auto, interleave = Placement::Auto;
 
   /// Positions before the first generated token.
   uint32_t before() const { return std::max(prompt, context); }

@@ -47,6 +47,7 @@ Result<std::unique_ptr<Batch>> openBatch(const BenchOptions &o,
   options.sequences = sequences;
   options.context = o.prompt + o.gen;
   options.threads = o.threads;
+  options.pin = o.pin;
   options.prefillChunk = o.prefillChunk;
   options.ledger = ledger;
   RETORT_ASSIGN_OR_RETURN(auto batch, Batch::create(model, options));

@@ -36,6 +36,7 @@ Result<std::shared_ptr<const Model>> openModel(const BenchOptions &o) {
   OpenOptions open;
   open.threads = o.threads;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
+  RETORT_RETURN_IF_ERROR(placeWeights(*artifact, o.interleave));
   RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));
   RETORT_ASSIGN_OR_RETURN(auto model, Model::load(artifact, o.target));
   uint64_t needed = uint64_t(o.before()) + o.gen;
@@ -71,6 +72,7 @@ Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
   RETORT_ASSIGN_OR_RETURN(auto model, openModel(o));
   SessionOptions options;
   options.threads = o.threads;
+  options.pin = o.pin;
   options.prefillChunk = o.prefillChunk;
   options.ledger = ledger;
   options.context = o.before() + o.gen;
@@ -250,6 +252,8 @@ Action addBenchCommand(CLI::App &command) {
   command
       .add_option("--threads", o->threads, "Threads; default: all processors")
       ->check(CLI::Range(1, INT32_MAX));
+  addPlacement(command, "--pin", o->pin, kPinHelp);
+  addPlacement(command, "--interleave", o->interleave, kInterleaveHelp);
   command
       .add_option("--prefill-chunk", o->prefillChunk, "Tokens computed at once")
       ->check(CLI::Range(1, INT32_MAX));
