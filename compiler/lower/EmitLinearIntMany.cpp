@@ -14,8 +14,7 @@
 ///         for each few tokens              a register tile: a strip's rows
 /// ```
 /// For few tokens the weights come from memory: groups come before strips,
-/// which are then distant streams that are read side by side, and unpacked
-/// weights stay in registers, where a group of them leaves room for sums.
+/// which are then distant streams that are read side by side.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -57,8 +56,6 @@ private:
   Value start(Index at, Value zeroPoints);
   void addProducts(Value acc, Value tokenScale, Index sums, int64_t v,
                    Value rowScales);
-  void addGroupToFew(Index block, Index groupInBlock, Index group, Index tokens,
-                     Index sums);
 
   LinearKernel &l;
   const LinearJob &job;
@@ -200,34 +197,6 @@ void LinearIntMany::addProducts(Value acc, Value tokenScale, Index sums,
       floats, to, 4 * k.lanes());
 }
 
-/// A strip's group, unpacked in registers once for all tokens.
-void LinearIntMany::addGroupToFew(Index block, Index groupInBlock, Index group,
-                                  Index tokens, Index sums) {
-  Index first = groupInBlock * kActivationGroup;
-  for (int64_t v = 0; v < l.vectors(); ++v) {
-    SmallVector<std::pair<Value, Value>> pairs;
-    for (int64_t i = 0; i < dot.packedWords(); ++i)
-      pairs.push_back(dot.unpack(
-          decode.loadWords(block, first + i * columnStep(l.encoding), v)));
-    Value rowScales = decode.loadScales(block, v);
-    Value zeroPoints;
-    if (l.encoding.zeroPoints)
-      zeroPoints = dot.zeroPointWords(decode.loadZeroPointInts(block, v));
-    k.forLoop(k.index(0), tokens, 1, [&](Index t) {
-      Index at = group * tokenBlock + t;
-      Index x = at * dot.steps() + layout.quants;
-      Value tokenScale = k.loadSplat(floats, at + layout.scales);
-      Value acc = start(at, zeroPoints);
-      for (auto [i, w] : llvm::enumerate(pairs)) {
-        Index from = x + 2 * static_cast<int64_t>(i);
-        acc = dot.addPair(acc, w.first, k.loadSplat(words, from), w.second,
-                          k.loadSplat(words, from + 1));
-      }
-      addProducts(acc, tokenScale, sums + t * kStripRows, v, rowScales);
-    });
-  }
-}
-
 void LinearIntMany::emit() {
   const LinearTiling &t = l.tiling;
   // Units of the tile: neighbours, or as far apart as there are tiles.
@@ -257,26 +226,25 @@ void LinearIntMany::emit() {
             job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
         Index group = first + g;
         Index block = strip + group / perBlock * l.encoding.blockBytes();
-        auto multiply = [&] {
-          // The last tile may take rows of the block that hold no token.
-          k.forLoop(k.index(0), tokens, k.target().dotTokens,
-                    [&](Index n) { registerTile(g, n, sumsOf(s)); });
-        };
-        if (isFew && l.encoding.kind == EncodingKind::Int4)
-          return addGroupToFew(block, group % perBlock, g, tokens, sumsOf(s));
         unpackGroup(block, group % perBlock);
-        if (isFew)
-          return multiply();
-        // The same of the next strip, which is far from this one in memory.
-        Value isLast = strips < s + 2;
-        Index next(k, k.select(isLast, k.index(0).value(), (s + 1).value()));
-        Index ahead(k, k.select(isLast, (group + groupsAtATime).value(),
-                                group.value()));
+        // What is wanted next of the weights: of few tokens this strip's next
+        // group, which comes when all strips have had this one, else the next
+        // strip's, which is far from this one in memory.
+        Index next = s, ahead = group + 1;
+        if (!isFew) {
+          Value isLast = strips < s + 2;
+          next =
+              Index(k, k.select(isLast, k.index(0).value(), (s + 1).value()));
+          ahead = Index(k, k.select(isLast, (group + groupsAtATime).value(),
+                                    group.value()));
+        }
         prefetchGroup(job.weightBase +
                           stripOf(next) * l.encoding.stripBytes(l.cols) +
                           ahead / perBlock * l.encoding.blockBytes(),
                       ahead % perBlock);
-        multiply();
+        // The last tile may take rows of the block that hold no token.
+        k.forLoop(k.index(0), tokens, k.target().dotTokens,
+                  [&](Index n) { registerTile(g, n, sumsOf(s)); });
       };
       if (isFew)
         k.forLoop(k.index(0), groups, 1, [&](Index g) {
