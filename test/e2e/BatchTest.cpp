@@ -86,6 +86,7 @@ protected:
 
   std::unique_ptr<Batch> makeBatch(uint32_t sequences, unsigned threads) {
     auto batch = Batch::create(model, {sequences, /*context=*/128, threads,
+                                       /*pin=*/Placement::Auto,
                                        /*prefillChunk=*/0,
                                        /*ledger=*/false});
     EXPECT_TRUE(batch) << batch.status().message();
