@@ -118,6 +118,8 @@ Result<GenerationDefaults> generationDefaults(const Artifact &artifact) {
 
 namespace {
 
+constexpr const char *kTokenizerTables = "data/tokenizer";
+
 Result<std::string> optionalText(const Artifact &artifact, const char *name) {
   if (!artifact.hasText(name))
     return std::string();
@@ -133,15 +135,19 @@ Status noTokenizer() {
 
 Result<ModelText> ModelText::read(const Artifact &artifact) {
   ModelText out;
-  if (!artifact.hasText("text/tokenizer.json"))
+  // Compilers of before there were tables wrote the file itself.
+  bool hasTables = artifact.hasText(kTokenizerTables);
+  if (!hasTables && !artifact.hasText("text/tokenizer.json"))
     return out;
-  RETORT_ASSIGN_OR_RETURN(std::string tokenizer,
-                          artifact.text("text/tokenizer.json"));
+  std::string tables, json;
+  RETORT_ASSIGN_OR_RETURN(
+      (hasTables ? tables : json),
+      artifact.text(hasTables ? kTokenizerTables : "text/tokenizer.json"));
   RETORT_ASSIGN_OR_RETURN(std::string config,
                           optionalText(artifact, "text/tokenizer_config.json"));
   RETORT_ASSIGN_OR_RETURN(std::string chat,
                           optionalText(artifact, "text/chat_template.jinja"));
-  auto model = text::TextModel::create({tokenizer, config, chat, {}});
+  auto model = text::TextModel::create({json, config, chat, {}, tables});
   if (!model.isOk())
     return model.takeStatus().withContext(artifact.path());
   out.model = std::move(*model);
