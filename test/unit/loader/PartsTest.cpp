@@ -330,14 +330,14 @@ TEST_F(PartsTest, StampsKnowAllParts) {
   options.stampFolder = path("stamps");
   options.settleSeconds = 0;
   ASSERT_TRUE(open().isOk());
-  auto again = Artifact::open(
-      path("model.retort"),
-      {.weights = WeightCheck::Never, .stampFolder = options.stampFolder});
+  options.weights = WeightCheck::Never;
+  auto again = open();
   ASSERT_TRUE(again.isOk());
   EXPECT_TRUE((*again)->weightsVerified());
   ::usleep(20'000); // the clock of files has to go on
   Bytes part = partFile(kId, 3, 3, parts[2]);
   part.back() ^= std::byte{1};
+  options.weights = WeightCheck::Auto;
   write(name(2), part);
   expectError(Code::InvalidData, {"weight 'extra'"});
 }
