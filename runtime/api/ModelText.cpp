@@ -119,6 +119,7 @@ Result<GenerationDefaults> generationDefaults(const Artifact &artifact) {
 namespace {
 
 constexpr const char *kTokenizerTables = "data/tokenizer";
+constexpr const char *kTokenizerJson = "text/tokenizer.json";
 
 Result<std::string> optionalText(const Artifact &artifact, const char *name) {
   if (!artifact.hasText(name))
@@ -135,14 +136,16 @@ Status noTokenizer() {
 
 Result<ModelText> ModelText::read(const Artifact &artifact) {
   ModelText out;
-  // Compilers of before there were tables wrote the file itself.
-  bool hasTables = artifact.hasText(kTokenizerTables);
-  if (!hasTables && !artifact.hasText("text/tokenizer.json"))
+  std::optional<std::string> tables;
+  std::string json;
+  if (artifact.hasText(kTokenizerTables)) {
+    RETORT_ASSIGN_OR_RETURN(tables, artifact.text(kTokenizerTables));
+  } else if (artifact.hasText(kTokenizerJson)) {
+    // Compilers of before there were tables wrote the file itself.
+    RETORT_ASSIGN_OR_RETURN(json, artifact.text(kTokenizerJson));
+  } else {
     return out;
-  std::string tables, json;
-  RETORT_ASSIGN_OR_RETURN(
-      (hasTables ? tables : json),
-      artifact.text(hasTables ? kTokenizerTables : "text/tokenizer.json"));
+  }
   RETORT_ASSIGN_OR_RETURN(std::string config,
                           optionalText(artifact, "text/tokenizer_config.json"));
   RETORT_ASSIGN_OR_RETURN(std::string chat,

@@ -35,8 +35,8 @@ Result<std::optional<std::string>> tokenContent(const FieldReader &fields,
 }
 
 Result<TokenizerDocument> readDocument(const TextFiles &files) {
-  if (!files.tokenizerTables.empty()) {
-    auto document = readTokenizerTables(files.tokenizerTables);
+  if (files.tokenizerTables) {
+    auto document = readTokenizerTables(*files.tokenizerTables);
     if (!document)
       return document.takeStatus().withContext("data/tokenizer");
     return document;

@@ -29,7 +29,7 @@ struct TextFiles {
   std::string_view generationConfigJson; ///< `generation_config.json`
   /// What the compiler made of tokenizer.json (TokenizerTables.h), in its
   /// place.
-  std::string_view tokenizerTables;
+  std::optional<std::string_view> tokenizerTables;
 };
 
 /// What a chat template is given.
