@@ -25,6 +25,11 @@ uint64_t pairOf(int32_t left, int32_t right) {
          static_cast<uint32_t>(right);
 }
 
+/// Where a pair's slot is looked for first, in a table of 2^(64 - shift) slots.
+size_t slotOf(uint64_t pair, int shift) {
+  return (pair * 0x9E3779B97F4A7C15u) >> shift;
+}
+
 /// A symbol of a long piece, linked to its neighbours by index.
 struct Symbol {
   int32_t id;
@@ -72,15 +77,24 @@ Result<Bpe> Bpe::create(Vocabulary vocabulary, std::span<const Merge> merges,
   size_t capacity = std::bit_ceil(merges.size() + merges.size() / 2 + 2);
   bpe.merges.assign(capacity, MergeSlot());
   bpe.mergeShift = 64 - std::countr_zero(capacity);
-  for (size_t rank = 0; rank < merges.size(); ++rank)
+  // As in a vocabulary, slots are asked for ahead.
+  constexpr size_t kAhead = 16;
+  for (size_t rank = 0; rank < merges.size(); ++rank) {
+    if (rank + kAhead < merges.size()) {
+      const Merge &ahead = merges[rank + kAhead];
+      __builtin_prefetch(
+          &bpe.merges[slotOf(pairOf(ahead.left, ahead.right), bpe.mergeShift)],
+          1);
+    }
     bpe.insertMerge(merges[rank], static_cast<uint32_t>(rank));
+  }
   return bpe;
 }
 
 void Bpe::insertMerge(const Merge &merge, uint32_t rank) {
   uint64_t pair = pairOf(merge.left, merge.right);
   size_t mask = merges.size() - 1;
-  size_t at = (pair * 0x9E3779B97F4A7C15u) >> mergeShift;
+  size_t at = slotOf(pair, mergeShift);
   // The last of several equal merges counts, as in the reference library.
   while (merges[at].pair != kNoPair && merges[at].pair != pair)
     at = (at + 1) & mask;
@@ -90,7 +104,7 @@ void Bpe::insertMerge(const Merge &merge, uint32_t rank) {
 const Bpe::MergeSlot *Bpe::findMerge(int32_t left, int32_t right) const {
   uint64_t pair = pairOf(left, right);
   size_t mask = merges.size() - 1;
-  size_t at = (pair * 0x9E3779B97F4A7C15u) >> mergeShift;
+  size_t at = slotOf(pair, mergeShift);
   for (; merges[at].pair != kNoPair; at = (at + 1) & mask)
     if (merges[at].pair == pair)
       return &merges[at];
