@@ -50,12 +50,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     return 0;
   }
   static const std::string whole = *compileTokenizer(smallTokenizer().dump());
-  abi::TokenizerTablesT content;
-  abi::GetTokenizerTables(whole.data())->UnPackTo(&content);
+  retort::abi::TokenizerTablesT content;
+  retort::abi::GetTokenizerTables(whole.data())->UnPackTo(&content);
   for (size_t i = 1; i + 4 <= size; i += 4) {
     size_t where = data[i + 1] | size_t(data[i + 2]) << 8;
     uint32_t by = data[i + 3];
-    abi::TokenMerge &merge = content.merges[where % content.merges.size()];
+    retort::abi::TokenMerge &merge =
+        content.merges[where % content.merges.size()];
     switch (data[i] % 6) {
     case 0:
       content.token_lengths[where % content.token_lengths.size()] += by - 128;
@@ -67,20 +68,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     case 2:
       content.document[where % content.document.size()] = static_cast<char>(by);
       break;
-    case 3:
-      merge.mutate_left(merge.left() + by - 128);
-      break;
-    case 4:
-      merge.mutate_right(merge.right() + by - 128);
-      break;
-    case 5:
-      merge.mutate_result(merge.result() + by - 128);
+    default:
+      uint32_t ids[] = {merge.left(), merge.right(), merge.result()};
+      ids[data[i] % 6 - 3] += by - 128;
+      merge = retort::abi::TokenMerge(ids[0], ids[1], ids[2]);
       break;
     }
   }
   flatbuffers::FlatBufferBuilder builder;
-  abi::FinishTokenizerTablesBuffer(
-      builder, abi::CreateTokenizerTables(builder, &content));
+  retort::abi::FinishTokenizerTablesBuffer(
+      builder, retort::abi::CreateTokenizerTables(builder, &content));
   use({reinterpret_cast<const char *>(builder.GetBufferPointer()),
        builder.GetSize()});
   return 0;

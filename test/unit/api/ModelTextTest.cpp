@@ -23,7 +23,7 @@ Result<ModelText> readTables(std::string_view tables, bool withFile = false) {
   test::ArtifactBuilder builder;
   if (withFile)
     builder.addText("text/tokenizer.json", "{");
-  builder.addText("data/tokenizer", tables, abi::SectionKind::Data);
+  builder.addText("data/tokenizer", tables, retort::abi::SectionKind::Data);
   test::AlignedBytes bytes(builder.build());
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::openMemory(bytes.span()));
   return ModelText::read(*artifact);

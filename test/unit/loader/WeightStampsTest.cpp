@@ -6,10 +6,12 @@
 //===----------------------------------------------------------------------===//
 
 #include "runtime/loader/WeightStamps.h"
+#include "runtime/abi/Format.h"
 #include "runtime/loader/Artifact.h"
 #include "test/unit/loader/ArtifactBuilder.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
@@ -152,7 +154,7 @@ TEST_F(WeightStampsTest, AlwaysHashes) {
   auto name = fs::directory_iterator(options.stampFolder)->path().filename();
   auto identity = FileIdentity::of(model);
   ASSERT_TRUE(identity.isOk());
-  abi::FileHeader header;
+  retort::abi::FileHeader header;
   std::memcpy(&header, bytes.data(), sizeof header);
   std::string forged = stampName({&*identity, 1}, header.indexHash);
   EXPECT_NE(forged, name);
