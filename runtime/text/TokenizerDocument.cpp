@@ -17,6 +17,7 @@ namespace {
 class DocumentBuilder : public JsonBuilder {
 public:
   Vocabulary vocabulary;
+  bool hasVocabulary = false; ///< maybe an empty one
 
   /// The merges in ids; `vocabulary` must be finished.
   Result<std::vector<Merge>> merges() const {
@@ -81,8 +82,10 @@ public:
   bool start_object(size_t size) override {
     if (mode != Mode::Document)
       return scalar("an object");
-    if (atModelField("vocab"))
+    if (atModelField("vocab")) {
       mode = Mode::Vocabulary;
+      hasVocabulary = true;
+    }
     return JsonBuilder::start_object(size);
   }
   bool end_object() override {
@@ -191,11 +194,17 @@ Result<TokenizerDocument> parseTokenizerJson(std::string_view json) {
   RETORT_RETURN_IF_ERROR(builder.parse(json));
   if (Status status = builder.vocabulary.finish(); !status)
     return std::move(status).withContext("model.vocab");
-  auto merges = builder.merges();
-  if (!merges)
-    return merges.takeStatus().withContext("model");
-  return TokenizerDocument{std::move(builder.root()),
-                           std::move(builder.vocabulary), std::move(*merges)};
+  TokenizerDocument document;
+  // Whoever interprets the document says so if there is no vocabulary.
+  if (builder.hasVocabulary) {
+    auto merges = builder.merges();
+    if (!merges)
+      return merges.takeStatus().withContext("model");
+    document.merges = std::move(*merges);
+  }
+  document.root = std::move(builder.root());
+  document.vocabulary = std::move(builder.vocabulary);
+  return document;
 }
 
 } // namespace retort::text

@@ -176,16 +176,15 @@ TEST(TokenizerTables, SurvivesDamage) {
   for (size_t size = 0; size < whole.size(); size += 3)
     (void)openTables(whole.substr(0, size));
   size_t opened = 0;
-  for (size_t at = 0; at < whole.size(); ++at)
-    for (int change : {0x01, 0x80, 0xff}) {
-      std::string bytes = whole;
-      bytes[at] = static_cast<char>(bytes[at] ^ change);
-      auto tokenizer = openTables(bytes);
-      if (!tokenizer)
-        continue;
-      ++opened;
-      if (auto ids = tokenizer->encode("abc abc<s> \u4e2d", true))
-        (void)tokenizer->decode(*ids, false);
-    }
+  for (size_t at = 0; at < whole.size(); ++at) {
+    std::string bytes = whole;
+    bytes[at] = static_cast<char>(bytes[at] ^ "\x01\x80\xff"[at % 3]);
+    auto tokenizer = openTables(bytes);
+    if (!tokenizer)
+      continue;
+    ++opened;
+    if (auto ids = tokenizer->encode("abc abc<s> \u4e2d", true))
+      (void)tokenizer->decode(*ids, false);
+  }
   EXPECT_GT(opened, 0u);
 }
