@@ -15,7 +15,7 @@
 /// ```
 /// For few tokens the weights come from memory: groups come before strips,
 /// which are then distant streams that are read side by side, and unpacked
-/// weights stay in registers.
+/// weights stay in registers, where a group of them leaves room for sums.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -257,9 +257,16 @@ void LinearIntMany::emit() {
             job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
         Index group = first + g;
         Index block = strip + group / perBlock * l.encoding.blockBytes();
-        if (isFew)
+        auto multiply = [&] {
+          // The last tile may take rows of the block that hold no token.
+          k.forLoop(k.index(0), tokens, k.target().dotTokens,
+                    [&](Index n) { registerTile(g, n, sumsOf(s)); });
+        };
+        if (isFew && l.encoding.kind == EncodingKind::Int4)
           return addGroupToFew(block, group % perBlock, g, tokens, sumsOf(s));
         unpackGroup(block, group % perBlock);
+        if (isFew)
+          return multiply();
         // The same of the next strip, which is far from this one in memory.
         Value isLast = strips < s + 2;
         Index next(k, k.select(isLast, k.index(0).value(), (s + 1).value()));
@@ -269,9 +276,7 @@ void LinearIntMany::emit() {
                           stripOf(next) * l.encoding.stripBytes(l.cols) +
                           ahead / perBlock * l.encoding.blockBytes(),
                       ahead % perBlock);
-        // The last tile may take rows of the block that hold no token.
-        k.forLoop(k.index(0), tokens, k.target().dotTokens,
-                  [&](Index n) { registerTile(g, n, sumsOf(s)); });
+        multiply();
       };
       if (isFew)
         k.forLoop(k.index(0), groups, 1, [&](Index g) {
