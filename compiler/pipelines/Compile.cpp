@@ -25,6 +25,7 @@
 #include "dialects/Model/Model.h"
 #include "dialects/Program/Program.h"
 #include "runtime/api/ModelText.h"
+#include "runtime/text/TokenizerTables.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
@@ -96,6 +97,7 @@ public:
             : Checkpoint::openWithoutWeights(options.checkpoint));
     source = std::make_unique<Checkpoint>(std::move(opened));
     RETORT_RETURN_IF_ERROR(checkContext());
+    RETORT_RETURN_IF_ERROR(checkTexts());
     RETORT_RETURN_IF_ERROR(buildModule());
     RETORT_RETURN_IF_ERROR(describe());
     CompilePlan plan;
@@ -153,6 +155,7 @@ private:
   MLIRContext context{MLIRContext::Threading::DISABLED};
   OwningOpRef<ModuleOp> module;
   ArtifactContents contents;
+  std::optional<std::string> tokenizerTables; ///< from checkTexts()
   double examineSeconds = 0;
 };
 
@@ -244,10 +247,25 @@ Status Compiler::checkContext() {
 
 /// What the runtime would refuse is refused before hours of packing.
 Status Compiler::checkTexts() {
-  if (source->tokenizerText()) {
-    Result<ModelText> text = ModelText::readDirectory(options.checkpoint);
-    if (!text.isOk())
-      return text.takeStatus();
+  if (const auto &json = source->tokenizerText()) {
+    // The other files' texts are read through the tables, as they will be.
+    auto tables = text::compileTokenizer(*json);
+    if (!tables.isOk())
+      return tables.takeStatus()
+          .withContext("tokenizer.json")
+          .withContext(options.checkpoint);
+    tokenizerTables = std::move(*tables);
+    auto view = [](const std::optional<std::string> &text) {
+      return text ? std::string_view(*text) : std::string_view();
+    };
+    auto model = text::TextModel::create(
+        {.tokenizerJson = {},
+         .tokenizerConfigJson = view(source->tokenizerConfigText()),
+         .chatTemplateJinja = view(source->chatTemplateText()),
+         .generationConfigJson = view(source->generationConfigText()),
+         .tokenizerTables = *tokenizerTables});
+    if (!model.isOk())
+      return model.takeStatus().withContext(options.checkpoint);
   }
   if (const auto &json = source->generationConfigText()) {
     auto defaults = parseGenerationConfig(
@@ -477,7 +495,9 @@ Status Compiler::describe() {
   };
   text("config.json", source->configText());
   text("generation_config.json", source->generationConfigText());
-  text("tokenizer.json", source->tokenizerText());
+  if (tokenizerTables)
+    contents.texts.push_back({"data/tokenizer", std::move(*tokenizerTables),
+                              abi::SectionKind::Data});
   text("tokenizer_config.json", source->tokenizerConfigText());
   text("chat_template.jinja", source->chatTemplateText());
   if (!source->tokenizerText())

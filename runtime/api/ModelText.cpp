@@ -118,6 +118,9 @@ Result<GenerationDefaults> generationDefaults(const Artifact &artifact) {
 
 namespace {
 
+constexpr const char *kTokenizerTables = "data/tokenizer";
+constexpr const char *kTokenizerJson = "text/tokenizer.json";
+
 Result<std::string> optionalText(const Artifact &artifact, const char *name) {
   if (!artifact.hasText(name))
     return std::string();
@@ -133,15 +136,21 @@ Status noTokenizer() {
 
 Result<ModelText> ModelText::read(const Artifact &artifact) {
   ModelText out;
-  if (!artifact.hasText("text/tokenizer.json"))
+  std::optional<std::string> tables;
+  std::string json;
+  if (artifact.hasText(kTokenizerTables)) {
+    RETORT_ASSIGN_OR_RETURN(tables, artifact.text(kTokenizerTables));
+  } else if (artifact.hasText(kTokenizerJson)) {
+    // Compilers of before there were tables wrote the file itself.
+    RETORT_ASSIGN_OR_RETURN(json, artifact.text(kTokenizerJson));
+  } else {
     return out;
-  RETORT_ASSIGN_OR_RETURN(std::string tokenizer,
-                          artifact.text("text/tokenizer.json"));
+  }
   RETORT_ASSIGN_OR_RETURN(std::string config,
                           optionalText(artifact, "text/tokenizer_config.json"));
   RETORT_ASSIGN_OR_RETURN(std::string chat,
                           optionalText(artifact, "text/chat_template.jinja"));
-  auto model = text::TextModel::create({tokenizer, config, chat, {}});
+  auto model = text::TextModel::create({json, config, chat, {}, tables});
   if (!model.isOk())
     return model.takeStatus().withContext(artifact.path());
   out.model = std::move(*model);

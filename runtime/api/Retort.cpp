@@ -8,6 +8,7 @@
 #include "runtime/api/Handles.h"
 #include "runtime/engine/SelfTest.h"
 #include "runtime/loader/Semantics.h"
+#include "runtime/loader/WeightStamps.h"
 
 #include <algorithm>
 #include <mutex>
@@ -27,6 +28,7 @@ namespace {
 OpenOptions openOptions(const retort_model_options &options) {
   OpenOptions out;
   out.threads = options.threads;
+  out.stampFolder = defaultStampFolder();
   out.weights = options.weights == RETORT_WEIGHTS_ALWAYS  ? WeightCheck::Always
                 : options.weights == RETORT_WEIGHTS_NEVER ? WeightCheck::Never
                                                           : WeightCheck::Auto;

@@ -70,10 +70,14 @@ RETORT_API const char *retort_version(void);
 
 typedef struct retort_model retort_model;
 
-/** When opening hashes the weights, which reads all of them. */
+/** When opening hashes the weights, which reads all of them. Weights that were
+ *  found right leave a stamp, an empty file in `retort/verified` of
+ *  $XDG_CACHE_HOME or ~/.cache, which holds until the model's files or their
+ *  times change. */
 typedef enum retort_weight_check {
-  RETORT_WEIGHTS_AUTO = 0, /**< if they take at most half of the memory */
-  RETORT_WEIGHTS_ALWAYS = 1,
+  RETORT_WEIGHTS_AUTO = 0,   /**< if there is no stamp, and they take at most
+                                  half of the memory */
+  RETORT_WEIGHTS_ALWAYS = 1, /**< whether there is a stamp or not */
   RETORT_WEIGHTS_NEVER = 2
 } retort_weight_check;
 
@@ -126,7 +130,8 @@ typedef struct retort_model_info {
   int32_t has_tokenizer; /**< 0: ids only */
   int32_t has_chat_template;
   int32_t has_draft;        /**< has a multi-token-prediction layer */
-  int32_t weights_verified; /**< opening has hashed the weights */
+  int32_t weights_verified; /**< opening has hashed the weights, or there is a
+                                 stamp that says that it has before */
   uint64_t weight_bytes;
   uint64_t memory_bytes; /**< of the machine, as RETORT_WEIGHTS_AUTO sees it */
 } retort_model_info;

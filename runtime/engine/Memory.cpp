@@ -76,10 +76,13 @@ Result<MemoryUse> predictMemory(const abi::Index &index, uint64_t context,
   if (sequences > 1)
     use.activations += sequences * model.vocab_size() * sizeof(float);
   use.caches = checkedMul(use.caches, sequences).value_or(UINT64_MAX / 4);
-  constexpr uint64_t kTextFactor = 11;
-  for (const abi::Section *section : *index.sections())
-    if (section->name()->string_view() == "text/tokenizer.json")
-      use.text = section->raw_size() * kTextFactor;
+  constexpr uint64_t kTablesFactor = 5, kJsonFactor = 11;
+  for (const abi::Section *section : *index.sections()) {
+    if (section->name()->string_view() == "data/tokenizer")
+      use.text = section->raw_size() * kTablesFactor;
+    else if (section->name()->string_view() == "text/tokenizer.json")
+      use.text = section->raw_size() * kJsonFactor;
+  }
   uint64_t scratch = 0;
   for (const abi::Kernel *kernel : *index.program()->kernels())
     scratch = std::max(scratch, kernel->scratch_bytes());

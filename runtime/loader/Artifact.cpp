@@ -11,10 +11,12 @@
 #include "runtime/loader/Container.h"
 #include "runtime/loader/Parts.h"
 #include "runtime/loader/Semantics.h"
+#include "runtime/loader/WeightStamps.h"
 #include "runtime/support/CheckedMath.h"
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -31,6 +33,13 @@ namespace {
 uint64_t installedMemory() {
   long pages = ::sysconf(_SC_PHYS_PAGES), page = ::sysconf(_SC_PAGESIZE);
   return pages > 0 && page > 0 ? uint64_t(pages) * uint64_t(page) : 0;
+}
+
+/// Nanoseconds since the epoch, as times of files count.
+int64_t nowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 bool startsLikeArtifact(std::span<const std::byte> bytes) {
@@ -150,14 +159,59 @@ Artifact::finish(std::shared_ptr<Artifact> artifact,
                                "inspected, not run");
     return std::shared_ptr<const Artifact>(std::move(artifact));
   }
-  bool hashWeights = options.weights == WeightCheck::Always ||
-                     (options.weights == WeightCheck::Auto &&
-                      artifact->weightBytes() <= artifact->memory / 2);
-  if (hashWeights && !options.ignoreHashes) {
-    RETORT_RETURN_IF_ERROR(artifact->verifyWeights(options.threads));
-    artifact->verified = true;
-  }
+  if (!options.ignoreHashes)
+    RETORT_RETURN_IF_ERROR(artifact->checkWeights(options));
   return std::shared_ptr<const Artifact>(std::move(artifact));
+}
+
+Status Artifact::checkWeights(const OpenOptions &options) {
+  std::vector<FileIdentity> files = identities();
+  std::string stamp;
+  if (!options.stampFolder.empty() && !files.empty()) {
+    abi::FileHeader header;
+    std::memcpy(&header, data.data(), sizeof header);
+    stamp = stampName(files, header.indexHash);
+    verified = options.weights != WeightCheck::Always &&
+               hasStamp(options.stampFolder, stamp);
+  }
+  bool wanted = options.weights == WeightCheck::Always ||
+                (options.weights == WeightCheck::Auto && !verified &&
+                 weightBytes() <= memory / 2);
+  if (!wanted)
+    return Status::ok();
+  int64_t latest = nowNs() - options.settleSeconds * 1'000'000'000;
+  RETORT_RETURN_IF_ERROR(verifyWeights(options.threads));
+  verified = true;
+  bool settled =
+      std::all_of(files.begin(), files.end(), [&](const FileIdentity &file) {
+        return file.changedNs <= latest;
+      });
+  if (!stamp.empty() && settled && isUnchanged(files))
+    leaveStamp(options.stampFolder, stamp);
+  return Status::ok();
+}
+
+/// The artifact's file and those of its parts; none if it is in memory.
+std::vector<FileIdentity> Artifact::identities() const {
+  if (file.bytes().empty())
+    return {};
+  std::vector<FileIdentity> files = parts.identities();
+  files.insert(files.begin(), file.identity());
+  return files;
+}
+
+/// Whether the files that have the artifact's paths now are those mapped.
+bool Artifact::isUnchanged(const std::vector<FileIdentity> &files) const {
+  for (size_t i = 0; i < files.size(); ++i) {
+    std::string path = origin;
+    if (i > 0)
+      path = folder() +
+             root->parts()->Get(static_cast<uint32_t>(i - 1))->name()->str();
+    auto now = FileIdentity::of(path);
+    if (!now || *now != files[i])
+      return false;
+  }
+  return true;
 }
 
 Status Artifact::openParts(const OpenOptions &options) {
@@ -169,10 +223,8 @@ Status Artifact::openParts(const OpenOptions &options) {
                              std::to_string(root->parts()->size()) +
                              " parts beside the artifact's file: it can only "
                              "be opened by its path");
-  // With the separator; empty for a file in the current folder.
-  std::string directory = origin.substr(0, origin.rfind('/') + 1);
   RETORT_ASSIGN_OR_RETURN(parts,
-                          mapParts(*root, directory, options.ignoreHashes));
+                          mapParts(*root, folder(), options.ignoreHashes));
   allWeights = parts.bytes();
   return Status::ok();
 }

@@ -26,12 +26,15 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace retort {
 
 /// When the bytes of the weights are hashed.
 enum class WeightCheck {
-  Auto, ///< if they take at most half of the physical memory
+  /// If they take at most half of the physical memory and were not found right
+  /// before (WeightStamps.h).
+  Auto,
   Always,
   Never, ///< for models that don't fit: `retort check` verifies those once
 };
@@ -42,6 +45,12 @@ struct OpenOptions {
   unsigned threads = 0;
   /// Physical memory in bytes that Auto goes by; 0 for the machine's.
   uint64_t physicalMemory = 0;
+  /// Where stamps of artifacts lie whose weights were found right; empty: none
+  /// are looked for, and none is left. Artifacts in memory have none.
+  std::string stampFolder;
+  /// A file that was changed so few seconds ago is left no stamp: the next
+  /// change might not be seen by its times.
+  int64_t settleSeconds = 2;
   /// Accept wrong hashes, so that a fuzzer reaches the checks behind them.
   /// Never set outside of tests.
   bool ignoreHashes = false;
@@ -95,7 +104,8 @@ public:
   /// Hashes every weight with `threads` threads (0: all) and names the first
   /// that differs.
   Status verifyWeights(unsigned threads = 0) const;
-  /// True if opening has hashed the weights.
+  /// True if opening has hashed the weights, or a stamp says that an earlier
+  /// opening has.
   bool weightsVerified() const { return verified; }
   /// All weights, in the section or in the parts.
   std::span<const std::byte> weights() const { return allWeights; }
@@ -109,6 +119,11 @@ private:
   static Result<std::shared_ptr<const Artifact>>
   finish(std::shared_ptr<Artifact> artifact, const OpenOptions &options);
   Status openParts(const OpenOptions &options);
+  Status checkWeights(const OpenOptions &options);
+  std::vector<FileIdentity> identities() const;
+  /// Of the artifact's file, with the separator; empty for the current one.
+  std::string folder() const { return origin.substr(0, origin.rfind('/') + 1); }
+  bool isUnchanged(const std::vector<FileIdentity> &files) const;
 
   MappedFile file;
   std::span<const std::byte> data;

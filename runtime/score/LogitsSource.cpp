@@ -7,6 +7,8 @@
 
 #include "runtime/score/LogitsSource.h"
 
+#include "runtime/loader/WeightStamps.h"
+
 #include <algorithm>
 #include <xxhash.h>
 
@@ -89,6 +91,7 @@ Result<ScoreModel> openModel(const std::string &path,
   OpenOptions open;
   open.threads = options.threads;
   open.weights = options.weights;
+  open.stampFolder = defaultStampFolder();
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(path, open));
   return openModel(std::move(artifact), options);
 }

@@ -61,7 +61,29 @@ struct FdCloser {
   ~FdCloser() { ::close(fd); }
 };
 
-Result<int> openRegular(const std::string &path, uint64_t &size) {
+/// What stat() has said of a file.
+Result<FileIdentity> identityOf(const std::string &path,
+                                const struct stat &st) {
+  if (!S_ISREG(st.st_mode))
+    return Status::error(
+        Code::InvalidArgument,
+        path + ": expected a regular file" +
+            (S_ISDIR(st.st_mode) ? ", found a directory" : ""));
+#ifdef __APPLE__
+  const timespec &modified = st.st_mtimespec, &changed = st.st_ctimespec;
+#else
+  const timespec &modified = st.st_mtim, &changed = st.st_ctim;
+#endif
+  auto nanoseconds = [](const timespec &time) {
+    return int64_t(time.tv_sec) * 1'000'000'000 + int64_t(time.tv_nsec);
+  };
+  return FileIdentity{static_cast<uint64_t>(st.st_dev),
+                      static_cast<uint64_t>(st.st_ino),
+                      static_cast<uint64_t>(st.st_size), nanoseconds(modified),
+                      nanoseconds(changed)};
+}
+
+Result<int> openRegular(const std::string &path, FileIdentity &identity) {
   int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0)
     return ioError(path, "open");
@@ -71,14 +93,12 @@ Result<int> openRegular(const std::string &path, uint64_t &size) {
     ::close(fd);
     return s;
   }
-  if (!S_ISREG(st.st_mode)) {
+  auto found = identityOf(path, st);
+  if (!found) {
     ::close(fd);
-    return Status::error(
-        Code::InvalidArgument,
-        path + ": expected a regular file" +
-            (S_ISDIR(st.st_mode) ? ", found a directory" : ""));
+    return found.takeStatus();
   }
-  size = static_cast<uint64_t>(st.st_size);
+  identity = *found;
   return fd;
 }
 
@@ -102,11 +122,18 @@ Status readAll(int fd, const std::string &path, void *to, size_t size) {
 
 } // namespace
 
+Result<FileIdentity> FileIdentity::of(const std::string &path) {
+  struct stat st;
+  if (::stat(path.c_str(), &st) != 0)
+    return ioError(path, "stat");
+  return identityOf(path, st);
+}
+
 Result<MappedFile> MappedFile::open(const std::string &path) {
-  uint64_t size = 0;
-  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, size));
-  FdCloser closer{fd};
   MappedFile file;
+  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, file.opened));
+  FdCloser closer{fd};
+  uint64_t size = file.opened.size;
   if (size == 0)
     return file;
   void *p = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -119,11 +146,12 @@ Result<MappedFile> MappedFile::open(const std::string &path) {
 
 MappedFile::MappedFile(MappedFile &&other) noexcept
     : data(std::exchange(other.data, nullptr)),
-      length(std::exchange(other.length, 0)) {}
+      length(std::exchange(other.length, 0)), opened(other.opened) {}
 
 MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
   std::swap(data, other.data);
   std::swap(length, other.length);
+  std::swap(opened, other.opened);
   return *this;
 }
 
@@ -162,12 +190,13 @@ Result<MappedFiles> MappedFiles::reserve(uint64_t size) {
 MappedFiles::MappedFiles(MappedFiles &&other) noexcept
     : data(std::exchange(other.data, nullptr)),
       reserved(std::exchange(other.reserved, 0)),
-      mapped(std::exchange(other.mapped, 0)) {}
+      mapped(std::exchange(other.mapped, 0)), opened(std::move(other.opened)) {}
 
 MappedFiles &MappedFiles::operator=(MappedFiles &&other) noexcept {
   std::swap(data, other.data);
   std::swap(reserved, other.reserved);
   std::swap(mapped, other.mapped);
+  std::swap(opened, other.opened);
   return *this;
 }
 
@@ -180,15 +209,17 @@ Status
 MappedFiles::append(const std::string &path, uint64_t skip, uint64_t size,
                     const std::function<Status(std::span<const std::byte> head,
                                                uint64_t fileSize)> &check) {
-  uint64_t fileSize = 0;
-  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, fileSize));
+  FileIdentity identity;
+  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, identity));
   FdCloser closer{fd};
+  uint64_t fileSize = identity.size;
   std::vector<std::byte> head(std::min(skip, fileSize));
   RETORT_RETURN_IF_ERROR(readAll(fd, path, head.data(), head.size()));
   RETORT_RETURN_IF_ERROR(check(head, fileSize));
   if (fileSize < skip || size > fileSize - skip || size > reserved - mapped)
     return Status::error(Code::Internal, path + ": cannot map " +
                                              std::to_string(size) + " bytes");
+  opened.push_back(identity);
   if (size == 0)
     return Status::ok();
   if (::mmap(data + mapped, size, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd,
@@ -208,9 +239,10 @@ void dropResidentPages(std::span<const std::byte> bytes) {
 }
 
 Result<std::string> readFile(const std::string &path, size_t maxBytes) {
-  uint64_t size = 0;
-  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, size));
+  FileIdentity identity;
+  RETORT_ASSIGN_OR_RETURN(int fd, openRegular(path, identity));
   FdCloser closer{fd};
+  uint64_t size = identity.size;
   if (size > maxBytes)
     return Status::error(Code::InvalidData, path + ": expected at most " +
                                                 std::to_string(maxBytes) +

@@ -30,6 +30,16 @@ namespace retort {
 /// What processors and file systems know as a large page.
 inline constexpr uint64_t kLargePageBytes = uint64_t(2) << 20;
 
+/// What tells a file from others, and from itself after a change.
+struct FileIdentity {
+  uint64_t device = 0, inode = 0;
+  uint64_t size = 0;                     ///< bytes
+  int64_t modifiedNs = 0, changedNs = 0; ///< since the epoch
+  /// Of the regular file that has this path now.
+  static Result<FileIdentity> of(const std::string &path);
+  bool operator==(const FileIdentity &) const = default;
+};
+
 /// A regular file mapped read-only. The bytes stay valid while the object
 /// lives. Empty files map to an empty span.
 class MappedFile {
@@ -54,9 +64,13 @@ public:
   /// hold it yet. Streaming through them costs fewer walks of page tables.
   void useLargePages() const;
 
+  /// Of the file as it was when it was mapped.
+  const FileIdentity &identity() const { return opened; }
+
 private:
   const std::byte *data = nullptr;
   size_t length = 0;
+  FileIdentity opened;
 };
 
 /// Files mapped read-only one behind the other, so that they read as one.
@@ -78,10 +92,13 @@ public:
                                            uint64_t fileSize)> &check);
   /// What has been mapped; valid while the object lives.
   std::span<const std::byte> bytes() const { return {data, mapped}; }
+  /// The files in order, as they were when they were mapped.
+  const std::vector<FileIdentity> &identities() const { return opened; }
 
 private:
   std::byte *data = nullptr;
   size_t reserved = 0, mapped = 0;
+  std::vector<FileIdentity> opened;
 };
 
 /// Tells the system that the whole pages within `bytes` of a file mapping won't

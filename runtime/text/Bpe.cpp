@@ -25,6 +25,11 @@ uint64_t pairOf(int32_t left, int32_t right) {
          static_cast<uint32_t>(right);
 }
 
+/// Where a pair's slot is looked for first, in a table of 2^(64 - shift) slots.
+size_t slotOf(uint64_t pair, int shift) {
+  return (pair * 0x9E3779B97F4A7C15u) >> shift;
+}
+
 /// A symbol of a long piece, linked to its neighbours by index.
 struct Symbol {
   int32_t id;
@@ -43,7 +48,7 @@ struct Candidate {
 
 } // namespace
 
-Result<Bpe> Bpe::create(Vocabulary vocabulary, const std::vector<Merge> &merges,
+Result<Bpe> Bpe::create(Vocabulary vocabulary, std::span<const Merge> merges,
                         Options options) {
   Bpe bpe;
   bpe.vocab = std::move(vocabulary);
@@ -72,43 +77,34 @@ Result<Bpe> Bpe::create(Vocabulary vocabulary, const std::vector<Merge> &merges,
   size_t capacity = std::bit_ceil(merges.size() + merges.size() / 2 + 2);
   bpe.merges.assign(capacity, MergeSlot());
   bpe.mergeShift = 64 - std::countr_zero(capacity);
-  std::string joined;
+  // As in a vocabulary, slots are asked for ahead.
+  constexpr size_t kAhead = 16;
   for (size_t rank = 0; rank < merges.size(); ++rank) {
-    const Merge &merge = merges[rank];
-    auto bad = [&](std::string_view token) {
-      return Status::error(
-          Code::InvalidData,
-          "merges[" + std::to_string(rank) + "] ('" + std::string(merge.left) +
-              "' '" + std::string(merge.right) + "'): token '" +
-              std::string(token) + "' is not in the vocabulary");
-    };
-    int32_t left = vocab.find(merge.left), right = vocab.find(merge.right);
-    if (left < 0 || right < 0)
-      return bad(left < 0 ? merge.left : merge.right);
-    joined.assign(merge.left).append(merge.right);
-    int32_t result = vocab.find(joined);
-    if (result < 0)
-      return bad(joined);
-    bpe.insertMerge(left, right, static_cast<uint32_t>(rank), result);
+    if (rank + kAhead < merges.size()) {
+      const Merge &ahead = merges[rank + kAhead];
+      __builtin_prefetch(
+          &bpe.merges[slotOf(pairOf(ahead.left, ahead.right), bpe.mergeShift)],
+          1);
+    }
+    bpe.insertMerge(merges[rank], static_cast<uint32_t>(rank));
   }
   return bpe;
 }
 
-void Bpe::insertMerge(int32_t left, int32_t right, uint32_t rank,
-                      int32_t result) {
-  uint64_t pair = pairOf(left, right);
+void Bpe::insertMerge(const Merge &merge, uint32_t rank) {
+  uint64_t pair = pairOf(merge.left, merge.right);
   size_t mask = merges.size() - 1;
-  size_t at = (pair * 0x9E3779B97F4A7C15u) >> mergeShift;
+  size_t at = slotOf(pair, mergeShift);
   // The last of several equal merges counts, as in the reference library.
   while (merges[at].pair != kNoPair && merges[at].pair != pair)
     at = (at + 1) & mask;
-  merges[at] = {pair, rank, result};
+  merges[at] = {pair, rank, merge.result};
 }
 
 const Bpe::MergeSlot *Bpe::findMerge(int32_t left, int32_t right) const {
   uint64_t pair = pairOf(left, right);
   size_t mask = merges.size() - 1;
-  size_t at = (pair * 0x9E3779B97F4A7C15u) >> mergeShift;
+  size_t at = slotOf(pair, mergeShift);
   for (; merges[at].pair != kNoPair; at = (at + 1) & mask)
     if (merges[at].pair == pair)
       return &merges[at];

@@ -18,12 +18,14 @@
 
 #include <array>
 #include <optional>
+#include <span>
 
 namespace retort::text {
 
-/// One `merges` line: the two tokens it joins.
+/// One `merges` line: the two tokens it joins, and what they become. Ids of a
+/// vocabulary.
 struct Merge {
-  std::string_view left, right;
+  int32_t left, right, result;
 };
 
 /// Immutable once built, so that any number of threads can encode.
@@ -36,9 +38,10 @@ public:
     std::optional<std::string> unknownToken;
   };
 
-  /// Fails when a merge's tokens or result are not in the vocabulary.
+  /// Takes a finished vocabulary and merges by rank, whose ids are in it. Fails
+  /// when the unknown token is not.
   static Result<Bpe> create(Vocabulary vocabulary,
-                            const std::vector<Merge> &merges, Options options);
+                            std::span<const Merge> merges, Options options);
 
   /// Appends the ids of one pre-tokenized piece, given as its bytes. Takes
   /// time n log n in the length of the piece.
@@ -56,7 +59,7 @@ private:
   static constexpr uint32_t kNoRank = UINT32_MAX;
 
   const MergeSlot *findMerge(int32_t left, int32_t right) const;
-  void insertMerge(int32_t left, int32_t right, uint32_t rank, int32_t result);
+  void insertMerge(const Merge &merge, uint32_t rank);
   void appendInitial(std::string_view piece, std::vector<int32_t> &ids) const;
   void mergeShort(std::vector<int32_t> &ids, size_t begin) const;
   void mergeLong(std::vector<int32_t> &ids, size_t begin) const;

@@ -7,6 +7,8 @@
 
 #include "runtime/text/TextModel.h"
 
+#include "runtime/text/TokenizerTables.h"
+
 #include <algorithm>
 
 namespace retort::text {
@@ -32,6 +34,22 @@ Result<std::optional<std::string>> tokenContent(const FieldReader &fields,
   return fields.expected(role, "a string or an object with 'content'");
 }
 
+Result<TokenizerDocument> readDocument(const TextFiles &files) {
+  if (files.tokenizerTables) {
+    auto document = readTokenizerTables(*files.tokenizerTables);
+    if (!document)
+      return document.takeStatus().withContext("data/tokenizer");
+    return document;
+  }
+  if (files.tokenizerJson.empty())
+    return Status::error(Code::NotFound, "tokenizer.json: the file is missing "
+                                         "or empty");
+  auto document = parseTokenizerJson(files.tokenizerJson);
+  if (!document)
+    return document.takeStatus().withContext("tokenizer.json");
+  return document;
+}
+
 } // namespace
 
 std::tm localTimeNow() {
@@ -43,10 +61,8 @@ std::tm localTimeNow() {
 
 Result<TextModel> TextModel::create(const TextFiles &files) {
   TextModel model;
-  if (files.tokenizerJson.empty())
-    return Status::error(Code::NotFound, "tokenizer.json: the file is missing "
-                                         "or empty");
-  auto tokenizer = Tokenizer::create(files.tokenizerJson);
+  RETORT_ASSIGN_OR_RETURN(TokenizerDocument document, readDocument(files));
+  auto tokenizer = Tokenizer::create(std::move(document));
   if (!tokenizer)
     return tokenizer.takeStatus().withContext("tokenizer.json");
   model.tok = std::move(*tokenizer);

@@ -27,6 +27,9 @@ struct TextFiles {
   std::string_view tokenizerConfigJson;  ///< `tokenizer_config.json`
   std::string_view chatTemplateJinja;    ///< `chat_template.jinja`
   std::string_view generationConfigJson; ///< `generation_config.json`
+  /// What the compiler made of tokenizer.json (TokenizerTables.h), in its
+  /// place.
+  std::optional<std::string_view> tokenizerTables;
 };
 
 /// What a chat template is given.
@@ -43,8 +46,8 @@ std::tm localTimeNow();
 /// Immutable once built, so that any number of threads can use it.
 class TextModel {
 public:
-  /// `tokenizerJson` must be there. Errors name the file. A chat template that
-  /// does not parse is no error until it is used.
+  /// `tokenizerJson` or `tokenizerTables` must be there. Errors name the file.
+  /// A chat template that does not parse is no error until it is used.
   static Result<TextModel> create(const TextFiles &files);
 
   const Tokenizer &tokenizer() const { return *tok; }

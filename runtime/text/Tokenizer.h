@@ -27,8 +27,8 @@
 #define RETORT_RUNTIME_TEXT_TOKENIZER_H
 
 #include "runtime/text/AddedTokens.h"
-#include "runtime/text/Bpe.h"
 #include "runtime/text/PreTokenizer.h"
+#include "runtime/text/TokenizerDocument.h"
 #include "runtime/text/Unicode.h"
 
 #include <span>
@@ -41,6 +41,7 @@ class Tokenizer {
 public:
   /// Reads the bytes of a `tokenizer.json`. They are not needed afterwards.
   static Result<Tokenizer> create(std::string_view json);
+  static Result<Tokenizer> create(TokenizerDocument document);
 
   /// The ids of `text`. Added tokens are found in it. `addSpecial` applies the
   /// post-processor, which may put special tokens around the text. Text that

@@ -44,22 +44,36 @@ Status Vocabulary::add(std::string_view token, int64_t id) {
 }
 
 Status Vocabulary::finish() {
-  size_t capacity = std::bit_ceil(entries.size() * 2 + 2);
-  slots.assign(capacity, Slot());
-  for (size_t i = 0; i < entries.size(); ++i) {
-    int32_t id = static_cast<int32_t>(i);
-    if (!contains(id))
-      continue;
-    uint64_t hash = hashOf(token(id));
+  slots.assign(std::bit_ceil(entries.size() * 4 / 3 + 2), Slot());
+  size_t mask = slots.size() - 1;
+  // Returns the other id with the token's content, or -1.
+  auto insert = [&](int32_t id, uint64_t hash) {
     uint32_t tag = static_cast<uint32_t>(hash >> 32);
-    size_t at = hash & (capacity - 1);
-    for (; slots[at].id >= 0; at = (at + 1) & (capacity - 1))
+    size_t at = hash & mask;
+    for (; slots[at].id >= 0; at = (at + 1) & mask)
       if (slots[at].tag == tag && token(slots[at].id) == token(id))
-        return Status::error(
-            Code::InvalidData,
-            "token '" + std::string(token(id)) + "': expected one id, found " +
-                std::to_string(slots[at].id) + " and " + std::to_string(id));
+        return slots[at].id;
     slots[at] = {tag, id};
+    return int32_t(-1);
+  };
+  // Slots are met in no order: each is asked for some tokens ahead, so that
+  // inserting does not wait for memory.
+  constexpr size_t kAhead = 16;
+  uint64_t hashes[kAhead] = {};
+  for (size_t i = 0; i < entries.size() + kAhead; ++i) {
+    uint64_t &hash = hashes[i % kAhead];
+    if (i >= kAhead && contains(static_cast<int64_t>(i - kAhead)))
+      if (int32_t other = insert(static_cast<int32_t>(i - kAhead), hash);
+          other >= 0)
+        return Status::error(Code::InvalidData,
+                             "token '" + std::string(token(other)) +
+                                 "': expected one id, found " +
+                                 std::to_string(other) + " and " +
+                                 std::to_string(i - kAhead));
+    if (!contains(static_cast<int64_t>(i)))
+      continue;
+    hash = hashOf(token(static_cast<int32_t>(i)));
+    __builtin_prefetch(&slots[hash & mask], 1);
   }
   return Status::ok();
 }

@@ -29,6 +29,11 @@ constexpr int64_t kMaxTokenId = 1 << 24;
 
 class Vocabulary {
 public:
+  /// Makes room for ids below `ids` and `bytes` of tokens.
+  void reserve(size_t ids, size_t bytes) {
+    entries.reserve(ids);
+    blob.reserve(bytes);
+  }
   /// Adds a token. Fails when the id is out of range or taken.
   Status add(std::string_view token, int64_t id);
   /// Builds the index by content over what was added. Fails when two ids have

@@ -11,6 +11,7 @@ config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.retort_build, "test", "lit")
 config.environment["PATH"] = os.pathsep.join(
     [config.retort_bin, config.llvm_tools, config.environment["PATH"]])
+config.environment["XDG_CACHE_HOME"] = os.path.join(config.test_exec_root, "cache")
 config.substitutions.append(("%source", config.retort_source))
 shared = os.environ.get("RETORT_SHARED",
                         os.path.join(config.retort_source, "..", "shared"))

@@ -10,6 +10,7 @@
 #include "runtime/api/ModelText.h"
 #include "runtime/engine/Batch.h"
 #include "runtime/engine/Session.h"
+#include "runtime/loader/WeightStamps.h"
 #include "tools/common/Commands.h"
 
 #include <algorithm>
@@ -35,6 +36,7 @@ double median(std::vector<double> values) {
 Result<std::shared_ptr<const Model>> openModel(const BenchOptions &o) {
   OpenOptions open;
   open.threads = o.threads;
+  open.stampFolder = defaultStampFolder();
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
   RETORT_RETURN_IF_ERROR(placeWeights(*artifact, o.interleave));
   RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));

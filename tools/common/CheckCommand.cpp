@@ -7,6 +7,7 @@
 
 #include "runtime/api/ModelText.h"
 #include "runtime/engine/SelfTest.h"
+#include "runtime/loader/WeightStamps.h"
 #include "tools/common/Commands.h"
 
 #include <nlohmann/json.hpp>
@@ -39,6 +40,7 @@ Status checkText(const Artifact &artifact) {
 Status check(const CheckOptions &o) {
   OpenOptions open;
   open.weights = WeightCheck::Always;
+  open.stampFolder = defaultStampFolder();
   open.threads = o.threads;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
   const abi::Index &index = artifact->index();

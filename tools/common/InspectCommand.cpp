@@ -12,6 +12,7 @@
 #include "runtime/loader/Cpu.h"
 #include "runtime/loader/Elf.h"
 #include "runtime/loader/Semantics.h"
+#include "runtime/loader/WeightStamps.h"
 #include "tools/common/Commands.h"
 
 #include <cstdarg>
@@ -243,6 +244,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
               {"parts", partsJson(index)},
               {"encodings", encodingsJson(index)},
               {"weights_stored", !index.program()->without_weights()},
+              {"weights_verified", artifact.weightsVerified()},
               {"memory",
                {{"context", context},
                 {"threads", threads},
@@ -326,6 +328,11 @@ void printSummary(const Json &d, Printer &out) {
   if (!d["weights_stored"].get<bool>())
     out.line("weights   none, compiled without weights: their sizes are what "
              "they would take");
+  else
+    out.line("weights   %s",
+             d["weights_verified"].get<bool>()
+                 ? "were found to match their hashes on this machine"
+                 : "have not been checked on this machine");
   for (const Json &e : d["encodings"])
     out.line("encoding  %-24s %5llu tensors  %10s  %.2f bits per element",
              stringOf(e["encoding"]), numberOf(e["tensors"]),
@@ -402,6 +409,7 @@ void printCode(const Json &code, Printer &out) {
 Status inspect(const InspectOptions &o) {
   OpenOptions open;
   open.weights = WeightCheck::Never;
+  open.stampFolder = defaultStampFolder();
   open.allowMissingWeights = true;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
   RETORT_ASSIGN_OR_RETURN(Json description, describe(*artifact, o));

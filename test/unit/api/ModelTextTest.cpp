@@ -7,6 +7,9 @@
 
 #include "runtime/api/ModelText.h"
 
+#include "runtime/text/TokenizerTables.h"
+#include "test/unit/loader/ArtifactBuilder.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +17,40 @@ using namespace retort;
 using testing::HasSubstr;
 
 namespace {
+
+/// The text part of an artifact that holds a section `data/tokenizer`.
+Result<ModelText> readTables(std::string_view tables, bool withFile = false) {
+  test::ArtifactBuilder builder;
+  if (withFile)
+    builder.addText("text/tokenizer.json", "{");
+  builder.addText("data/tokenizer", tables, retort::abi::SectionKind::Data);
+  test::AlignedBytes bytes(builder.build());
+  RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::openMemory(bytes.span()));
+  return ModelText::read(*artifact);
+}
+
+TEST(ModelTextTest, TablesStandForTheFile) {
+  auto tables = text::compileTokenizer(test::testTokenizerJson());
+  ASSERT_TRUE(tables.isOk()) << tables.status().message();
+  for (bool withFile : {false, true}) {
+    auto found = readTables(*tables, withFile);
+    ASSERT_TRUE(found.isOk()) << found.status().message();
+    ASSERT_TRUE(found->hasTokenizer());
+    auto expected = text::Tokenizer::create(test::testTokenizerJson());
+    ASSERT_TRUE(expected.isOk());
+    EXPECT_EQ(*found->encode("hello <|end|>", true),
+              *expected->encode("hello <|end|>", true));
+  }
+}
+
+TEST(ModelTextTest, BrokenTablesAreNamed) {
+  for (const char *bytes : {"", "not tables, but more than a few bytes"}) {
+    auto found = readTables(bytes);
+    ASSERT_FALSE(found.isOk());
+    EXPECT_EQ(found.status().code(), Code::InvalidData);
+    EXPECT_THAT(found.status().message(), HasSubstr("data/tokenizer"));
+  }
+}
 
 TEST(GenerationConfigTest, ReadsWhatItSays) {
   auto d = parseGenerationConfig(

@@ -278,8 +278,9 @@ void ArtifactBuilder::addDraft() {
   program.phases.push_back(makeDraftHead());
 }
 
-void ArtifactBuilder::addText(const std::string &name, std::string_view text) {
-  index.sections.push_back(makeSection(name, abi::SectionKind::Text));
+void ArtifactBuilder::addText(const std::string &name, std::string_view text,
+                              abi::SectionKind kind) {
+  index.sections.push_back(makeSection(name, kind));
   index.sections.back()->raw_size = text.size();
   Bytes packed(ZSTD_compressBound(text.size()));
   packed.resize(

@@ -45,8 +45,9 @@ public:
 
   /// Adds a draft layer, which is right now and then.
   void addDraft();
-  /// Adds a zstd-compressed text section.
-  void addText(const std::string &name, std::string_view text);
+  /// Adds a zstd-compressed section.
+  void addText(const std::string &name, std::string_view text,
+               abi::SectionKind kind = abi::SectionKind::Text);
   /// Adds tokenizer, its configuration with a chat template, and the like.
   void addTokenizer();
   /// Makes `sections[i]` a copy of the bytes with sizes to match.

@@ -101,7 +101,7 @@ protected:
   }
 
   Result<std::shared_ptr<const Artifact>> open() {
-    return Artifact::open(path("model.retort"));
+    return Artifact::open(path("model.retort"), options);
   }
   void expectError(Code code, const std::vector<std::string> &pieces) {
     auto artifact = open();
@@ -120,6 +120,7 @@ protected:
   std::string folder =
       (std::getenv("TMPDIR") ? std::getenv("TMPDIR") : "/tmp") +
       std::string("/retort-parts-") + std::to_string(::getpid());
+  OpenOptions options;
   ArtifactBuilder builder;
   Bytes all;
   std::vector<std::span<const std::byte>> parts;
@@ -324,3 +325,19 @@ TEST_F(PartsTest, IdWithoutParts) {
 }
 
 } // namespace
+
+TEST_F(PartsTest, StampsKnowAllParts) {
+  options.stampFolder = path("stamps");
+  options.settleSeconds = 0;
+  ASSERT_TRUE(open().isOk());
+  options.weights = WeightCheck::Never;
+  auto again = open();
+  ASSERT_TRUE(again.isOk());
+  EXPECT_TRUE((*again)->weightsVerified());
+  ::usleep(20'000); // the clock of files has to go on
+  Bytes part = partFile(kId, 3, 3, parts[2]);
+  part.back() ^= std::byte{1};
+  options.weights = WeightCheck::Auto;
+  write(name(2), part);
+  expectError(Code::InvalidData, {"weight 'extra'"});
+}

@@ -7,6 +7,7 @@
 
 #include "runtime/support/File.h"
 #include "runtime/text/TextModel.h"
+#include "runtime/text/TokenizerTables.h"
 
 #include <cstdlib>
 #include <gtest/gtest.h>
@@ -37,29 +38,41 @@ std::string readText(const std::string &path) {
   return out;
 }
 
-class Golden : public testing::TestWithParam<const char *> {
+/// A family of tokenizers, and whether its file goes through the tables that
+/// artifacts hold.
+class Golden : public testing::TestWithParam<std::tuple<const char *, bool>> {
 protected:
   void SetUp() override {
-    std::string folder = sharedFolder() + "/tokenizers/" + GetParam();
+    family = std::get<0>(GetParam());
+    std::string folder = sharedFolder() + "/tokenizers/" + family;
     if (!pathExists(folder))
       GTEST_SKIP() << "no test data at " << folder << " (set RETORT_SHARED)";
     std::string json = readText(folder + "/tokenizer.json.gz");
     std::string config = readText(folder + "/tokenizer_config.json");
     TextFiles files;
-    files.tokenizerJson = json;
+    std::string tables;
+    if (std::get<1>(GetParam())) {
+      auto compiled = compileTokenizer(json);
+      ASSERT_TRUE(compiled) << compiled.status().message();
+      tables = std::move(*compiled);
+      files.tokenizerTables = tables;
+    } else {
+      files.tokenizerJson = json;
+    }
     files.tokenizerConfigJson = config;
     auto made = TextModel::create(files);
     ASSERT_TRUE(made) << made.status().message();
     model = std::move(*made);
   }
+  std::string family;
   std::optional<TextModel> model;
 };
 
 } // namespace
 
 TEST_P(Golden, TextRowsAreIdentical) {
-  std::istringstream rows(readText(sharedFolder() + "/goldens/tokenizer/" +
-                                   GetParam() + ".jsonl.gz"));
+  std::istringstream rows(
+      readText(sharedFolder() + "/goldens/tokenizer/" + family + ".jsonl.gz"));
   int count = 0;
   for (std::string line; std::getline(rows, line); ++count) {
     Json row = Json::parse(line);
@@ -82,7 +95,7 @@ TEST_P(Golden, ChatRowsAreIdentical) {
   int count = 0;
   for (std::string line; std::getline(rows, line);) {
     Json row = Json::parse(line);
-    if (row["tokenizer"] != GetParam())
+    if (row["tokenizer"] != family)
       continue;
     ++count;
     Json got = Json::parse(model->answerLine(line, std::tm{}));
@@ -104,5 +117,11 @@ TEST_P(Golden, HugeTextsAreEncoded) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Golden,
-                         testing::Values("qwen2_5", "llama3", "deepseek_v3"),
-                         [](const auto &info) { return info.param; });
+                         testing::Combine(testing::Values("qwen2_5", "llama3",
+                                                          "deepseek_v3"),
+                                          testing::Bool()),
+                         [](const auto &info) {
+                           return std::string(std::get<0>(info.param)) +
+                                  (std::get<1>(info.param) ? "_tables"
+                                                           : "_json");
+                         });
