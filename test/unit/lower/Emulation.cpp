@@ -215,9 +215,9 @@ Status replaceInstructions(std::string &ir) {
 Result<std::vector<char>> emulateCode(std::string ir) {
   RETORT_RETURN_IF_ERROR(replaceInstructions(ir));
   ir = std::regex_replace(
-      ir, std::regex(R"("target-(cpu|features)"="[^"]*")"), "");
+      ir, std::regex(R"re("target-(cpu|features)"="[^"]*")re"), "");
   ir = std::regex_replace(
-      ir, std::regex(R"(\ntarget (datalayout|triple) = "[^"]*")"), "");
+      ir, std::regex(R"re(\ntarget (datalayout|triple) = "[^"]*")re"), "");
 
   const Target &host = *hostTarget();
   llvm::LLVMContext context;
