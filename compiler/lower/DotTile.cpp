@@ -109,7 +109,18 @@ Value DotTile::loadWeights(int64_t word, int64_t v) {
                       k.index(panel + word * kStripRows + v * k.lanes()));
 }
 
-void DotTile::storeWeights(ArrayRef<Value> packed, int64_t v) {
+void DotTile::storeWeights(ArrayRef<Value> packed, int64_t v,
+                           Value zeroPoints) {
+  // A row's zero point in each byte of its word.
+  Value zeros;
+  if (isInt4)
+    zeros =
+        zeroPoints
+            ? bytes(k.mul(zeroPoints, k.constantInt(k.vecI32(), 0x01010101)))
+            : k.constantInt(k.vec(k.i8(), 4 * k.lanes()), 8);
+  auto centred = [&](Value word) {
+    return k.bitcast(k.sub(bytes(word), zeros), k.vecI32());
+  };
   Values rows;
   for (Value word : packed) {
     if (!isInt4) {
@@ -117,7 +128,7 @@ void DotTile::storeWeights(ArrayRef<Value> packed, int64_t v) {
       continue;
     }
     auto [first, second] = dot.unpack(word);
-    rows.append({first, second});
+    rows.append({centred(first), centred(second)});
   }
   int64_t lanes = k.lanes();
   if (step() == MatrixStep::AArch64Smmla)

@@ -45,8 +45,10 @@ public:
   /// Tokens of a tile: a divisor of linearIntTokenBlock() for many tokens.
   int64_t tokens() const;
   /// Puts the packed words of a register of rows, register `v` of the strip,
-  /// into the panel.
-  void storeWeights(llvm::ArrayRef<mlir::Value> packed, int64_t v);
+  /// into the panel. `zeroPoints` are those of int4 weights as lanes of i32
+  /// (null: 8 each).
+  void storeWeights(llvm::ArrayRef<mlir::Value> packed, int64_t v,
+                    mlir::Value zeroPoints);
   /// Arranges a token's quants of a group, which begin at word `at`, in place.
   void arrangeQuants(Index at);
   /// The products with the tokens whose quants begin at word `at`, as lanes of

@@ -142,7 +142,9 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
       Values packed;
       for (int64_t i = 0; i < dot.packedWords(); ++i)
         packed.push_back(load(i));
-      tile.storeWeights(packed, v);
+      tile.storeWeights(
+          packed, v,
+          l.encoding.zeroPoints ? decode.loadZeroPointInts(block, v) : Value());
     }
     for (int64_t i = 0; i < dot.packedWords() && !usesTiles(); ++i) {
       auto [w0, w1] = dot.unpack(load(i));
@@ -153,7 +155,7 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
     }
     k.store(decode.loadScales(block, v), floats,
             k.index(layout.rowScales + lane), bytes);
-    if (l.encoding.zeroPoints)
+    if (l.encoding.zeroPoints && !usesTiles())
       k.store(dot.zeroPointWords(decode.loadZeroPointInts(block, v)), words,
               k.index(layout.zeroPoints + lane), bytes);
   }
@@ -169,6 +171,8 @@ void LinearIntMany::prefetchGroup(Index block, Index groupInBlock) {
 
 Values LinearIntMany::tileProducts(Index at) {
   int64_t tokens = tileTokens(), lanes = k.lanes(), steps = dot.steps();
+  if (usesTiles())
+    return tile.products(at * steps + layout.quants);
   Values acc;
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < l.vectors(); ++v) {
@@ -178,12 +182,6 @@ Values LinearIntMany::tileProducts(Index at) {
             k.loadVector(words, k.index(layout.zeroPoints + v * lanes));
       acc.push_back(start(at + t, zeroPoints));
     }
-  if (usesTiles()) {
-    Values products = tile.products(at * steps + layout.quants);
-    for (auto [start, product] : llvm::zip_equal(acc, products))
-      product = start ? k.add(start, product) : product;
-    return products;
-  }
   for (int64_t i = 0; i < steps; ++i) {
     Values x;
     for (int64_t t = 0; t < tokens; ++t)

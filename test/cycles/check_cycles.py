@@ -40,9 +40,9 @@ KERNELS = {
     "bf16-many": ("bf16", 512),
 }
 
-# Encoding and target: instructions that multiply, and the multiplications of
-# weights with inputs that one does, by the registers that it names. What takes
-# several of them has the share of each.
+# Encoding, or kernel, and target: instructions that multiply, and the
+# multiplications of weights with inputs that one does, by the registers that it
+# names. Where a product takes several of them each has its share.
 MULTIPLY = {
     ("int4", "x86-64-v3"): {r"vpmaddubsw.*%ymm": 32},
     ("int8", "x86-64-v3"): {r"vpmaddwd.*%ymm": 16},
@@ -54,7 +54,8 @@ MULTIPLY = {
     ("int8", "x86-64-amx"): {r"vpdpwssd.*%zmm": 32, r"tdpb[us]sd": 4096},
     ("bf16", "x86-64-amx"): {r"vfmadd\d+ps.*%zmm": 16},
     ("int4", "aarch64"): {r"\bsdot": 16},
-    ("int8", "aarch64"): {r"\bsdot": 8},
+    ("int8-one", "aarch64"): {r"\bsdot": 16 / 3},
+    ("int8-many", "aarch64"): {r"\bsdot": 8},
     ("bf16", "aarch64"): {r"\bfmla\s+v\d+\.4s": 4},
     ("int4", "aarch64-i8mm"): {r"\bsdot": 16, r"\bsmmla": 32},
     ("int8", "aarch64-i8mm"): {r"\busdot": 16, r"\busmmla": 32},
@@ -100,11 +101,12 @@ def measure(options, kernel, target):
     assembly = run([options.kernel_bench, "--target", target, "--encoding",
                     encoding, "--tokens", str(tokens), "--rows", "1024",
                     "--cols", "1536", "--dump", "asm"])
-    instructions = MULTIPLY[encoding.partition("<")[0], target]
+    instructions = MULTIPLY.get((kernel, target)) or MULTIPLY[
+        encoding.partition("<")[0], target]
     loops = innermost_loops(assembly)
     hot = max(loops, key=lambda l: multiplications(l, instructions),
               default=[])
-    count = multiplications(hot, instructions)
+    count = round(multiplications(hot, instructions))
     if not count:
         sys.exit(f"{kernel} for {target}: expected a loop that multiplies, "
                  f"found {len(loops)} without")
