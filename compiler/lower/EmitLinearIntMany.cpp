@@ -15,7 +15,7 @@
 /// ```
 /// For few tokens the weights come from memory: groups come before strips,
 /// which are then distant streams that are read side by side, and unpacked
-/// weights stay in registers.
+/// weights stay in registers, where a group of them leaves room for sums.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -48,7 +48,10 @@ public:
   void emit();
 
 private:
-  bool usesTiles() const { return !isFew && tile.isUsed(); }
+  bool usesTiles() const {
+    return tile.isUsed() && tokenBlock % tile.tokens() == 0 &&
+           (!isFew || l.encoding.kind == EncodingKind::Int8);
+  }
   int64_t tileTokens() const {
     return usesTiles() ? tile.tokens() : k.target().dotTokens;
   }
@@ -252,9 +255,8 @@ void LinearIntMany::addGroupToFew(Index block, Index groupInBlock, Index group,
       Value acc = start(at, zeroPoints);
       for (auto [i, w] : llvm::enumerate(pairs)) {
         Index from = x + 2 * static_cast<int64_t>(i);
-        auto [x0, x1] =
-            dot.prepare(k.loadSplat(words, from), k.loadSplat(words, from + 1));
-        acc = dot.addPair(acc, w.first, x0, w.second, x1);
+        acc = dot.addPair(acc, w.first, k.loadSplat(words, from), w.second,
+                          k.loadSplat(words, from + 1));
       }
       addProducts(dot.finish(acc), tokenScale, sums + t * kStripRows, v,
                   rowScales);
@@ -291,9 +293,16 @@ void LinearIntMany::emit() {
             job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
         Index group = first + g;
         Index block = strip + group / perBlock * l.encoding.blockBytes();
-        if (isFew)
+        auto multiply = [&] {
+          // The last tile may take rows of the block that hold no token.
+          k.forLoop(k.index(0), tokens, tileTokens(),
+                    [&](Index n) { registerTile(g, n, sumsOf(s)); });
+        };
+        if (isFew && l.encoding.kind == EncodingKind::Int4)
           return addGroupToFew(block, group % perBlock, g, tokens, sumsOf(s));
         unpackGroup(block, group % perBlock);
+        if (isFew)
+          return multiply();
         // The same of the next strip, which is far from this one in memory.
         Value isLast = strips < s + 2;
         Index next(k, k.select(isLast, k.index(0).value(), (s + 1).value()));
@@ -303,9 +312,7 @@ void LinearIntMany::emit() {
                           stripOf(next) * l.encoding.stripBytes(l.cols) +
                           ahead / perBlock * l.encoding.blockBytes(),
                       ahead % perBlock);
-        // The last tile may take rows of the block that hold no token.
-        k.forLoop(k.index(0), tokens, tileTokens(),
-                  [&](Index n) { registerTile(g, n, sumsOf(s)); });
+        multiply();
       };
       if (isFew)
         k.forLoop(k.index(0), groups, 1, [&](Index g) {

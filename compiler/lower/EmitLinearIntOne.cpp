@@ -192,8 +192,11 @@ void LinearIntOne::emit() {
     return job.weightBase + strip * l.encoding.stripBytes(l.cols);
   };
   // A body of four blocks of int8 is too long: LLVM would not leave its loads
-  // in the order of memory.
+  // in the order of memory. More strips have more sums than registers.
+  constexpr int64_t kMostWhole = 4;
   if (l.encoding.kind == EncodingKind::Int8)
+    emitLoop(strips, stripBase);
+  else if (t.stripsPerTile() > kMostWhole)
     emitLoop(strips, stripBase);
   else if (t.tiles * t.unitsPerTile == t.units)
     emitWhole(stripBase);

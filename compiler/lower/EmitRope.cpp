@@ -5,7 +5,6 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "compiler/lower/CacheAccess.h"
 #include "compiler/lower/Emitters.h"
 #include "compiler/lower/RopeKernel.h"
 #include "compiler/lower/Tiling.h"
@@ -82,69 +81,65 @@ void emitRotation(KernelBuilder &k, Buffer x, Index head, Buffer table,
   });
 }
 
-namespace {
+RopeCacheKernel::RopeCacheKernel(KernelBuilder &k, kernel::RopeCacheOp op,
+                                 Buffer table, Buffer keys, Buffer values,
+                                 Buffer result, Buffer scratch)
+    : k(k), table(table), result(result), scratch(scratch),
+      keys(k, op.getKeys().getType(), keys),
+      values(k, op.getValues().getType(), values),
+      numHeads(static_cast<int64_t>(op.getNumHeads())),
+      kvHeads(op.getKeys().getType().getNumHeads()),
+      size(op.getKeys().getType().getHeadSize()),
+      qStride(kernel::strideOf(op.getQ())) {}
 
-struct RopeCacheEmitter {
-  KernelBuilder &k;
-  Buffer qkv, table;
-  CacheAccess keys, values;
-  Buffer result, scratch; ///< scratch holds a head's rotated keys
-  int64_t numHeads, kvHeads, size, qkvStride, qStride;
-
-  void emitToken(Index t);
-};
-
-void RopeCacheEmitter::emitToken(Index t) {
-  int64_t bytes = 4 * k.lanes();
-  Index tableRow = t * size;
-  Index row = t * qkvStride;
-  Index queries = t * qStride;
-  k.forLoop(k.index(0), k.index(numHeads), 1, [&](Index h) {
-    emitRotation(k, qkv, row + h * size, table, tableRow, size,
-                 /*interleaved=*/false, [&](Index i, Value v) {
-                   k.store(v, result, queries + h * size + i, bytes);
-                 });
-  });
-  // The row's padding, which the next launch may read.
-  k.forLoop(k.index(numHeads * size), k.index(qStride), k.lanes(),
-            [&](Index i) {
-              k.store(k.zero(k.vecF32()), result, queries + i, bytes);
-            });
-
-  Index position = k.position() + t;
-  Index slot = position % kernel::kCacheBlock;
-  k.forLoop(k.index(0), k.index(kvHeads), 1, [&](Index h) {
-    emitRotation(k, qkv, row + (h + numHeads) * size, table, tableRow, size,
-                 /*interleaved=*/false,
-                 [&](Index i, Value v) { k.store(v, scratch, i, bytes); });
-    keys.storeHead(scratch, k.index(0), keys.block(position, h), slot);
-    values.storeHead(qkv, row + (h + (numHeads + kvHeads)) * size,
-                     values.block(position, h), slot);
-  });
+void RopeCacheKernel::query(Index t, Index head, Buffer x, Index from) {
+  Index to = t * qStride + head * size;
+  emitRotation(
+      k, x, from, table, t * size, size, /*interleaved=*/false,
+      [&](Index i, Value v) { k.store(v, result, to + i, 4 * k.lanes()); });
 }
 
-} // namespace
+void RopeCacheKernel::key(Index t, Index head, Buffer x, Index from) {
+  emitRotation(
+      k, x, from, table, t * size, size, /*interleaved=*/false,
+      [&](Index i, Value v) { k.store(v, scratch, i, 4 * k.lanes()); });
+  Index position = k.position() + t;
+  keys.storeHead(scratch, k.index(0), keys.block(position, head),
+                 position % kernel::kCacheBlock);
+}
+
+void RopeCacheKernel::value(Index t, Index head, Buffer x, Index from) {
+  Index position = k.position() + t;
+  values.storeHead(x, from, values.block(position, head),
+                   position % kernel::kCacheBlock);
+}
+
+void RopeCacheKernel::clearPadding(Index t) {
+  k.forLoop(
+      k.index(numHeads * size), k.index(qStride), k.lanes(), [&](Index i) {
+        k.store(k.zero(k.vecF32()), result, t * qStride + i, 4 * k.lanes());
+      });
+}
 
 LogicalResult emitRopeCache(KernelBuilder &k, Operation *op) {
   auto rope = cast<kernel::RopeCacheOp>(op);
-  kernel::CacheType cache = rope.getKeys().getType();
-  RopeCacheEmitter emitter{
-      .k = k,
-      .qkv = k.buffer(0),
-      .table = k.buffer(1),
-      .keys = {k, cache, k.buffer(2)},
-      .values = {k, rope.getValues().getType(), k.buffer(3)},
-      .result = k.buffer(4),
-      .scratch = k.view(k.scratch(), k.index(0), k.f32()),
-      .numHeads = static_cast<int64_t>(rope.getNumHeads()),
-      .kvHeads = cache.getNumHeads(),
-      .size = cache.getHeadSize(),
-      .qkvStride = kernel::strideOf(rope.getQkv()),
-      .qStride = kernel::strideOf(rope.getQ())};
+  RopeCacheKernel kernel(k, rope, k.buffer(1), k.buffer(2), k.buffer(3),
+                         k.buffer(4), k.view(k.scratch(), k.index(0), k.f32()));
+  Buffer qkv = k.buffer(0);
+  int64_t stride = kernel::strideOf(rope.getQkv());
   int64_t tokensPerTile = getTiling(op, k.tokenClass()).tokensPerTile;
   Index first = k.tile() * tokensPerTile;
   Index end = min(first + tokensPerTile, k.numTokens());
-  k.forLoop(first, end, 1, [&](Index t) { emitter.emitToken(t); });
+  k.forLoop(first, end, 1, [&](Index t) {
+    auto at = [&](Index head) { return t * stride + head * kernel.size; };
+    k.forLoop(k.index(0), k.index(kernel.numHeads), 1,
+              [&](Index h) { kernel.query(t, h, qkv, at(h)); });
+    kernel.clearPadding(t);
+    k.forLoop(k.index(0), k.index(kernel.kvHeads), 1, [&](Index h) {
+      kernel.key(t, h, qkv, at(h + kernel.numHeads));
+      kernel.value(t, h, qkv, at(h + (kernel.numHeads + kernel.kvHeads)));
+    });
+  });
   return success();
 }
 

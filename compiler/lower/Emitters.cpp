@@ -23,6 +23,7 @@ Emitter lookupEmitter(Operation *launch) {
       .Case([](RopeCacheOp) { return emitRopeCache; })
       .Case([](AttentionOp) { return emitAttention; })
       .Case([](LinearOp) { return emitLinear; })
+      .Case([](FusedOp) { return emitFused; })
       .Case([](HeadLinearOp) { return emitHeadLinear; })
       .Case([](LatentCacheOp) { return emitLatentCache; })
       .Case([](LatentAttentionOp) { return emitLatentAttention; })

@@ -29,6 +29,7 @@ mlir::LogicalResult emitLinear(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitRmsNorm(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitRopeTable(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitRopeCache(KernelBuilder &k, mlir::Operation *op);
+mlir::LogicalResult emitFused(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitAttention(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitHeadLinear(KernelBuilder &k, mlir::Operation *op);
 mlir::LogicalResult emitLatentCache(KernelBuilder &k, mlir::Operation *op);

@@ -13,7 +13,7 @@
 #ifndef RETORT_COMPILER_LOWER_ROPEKERNEL_H
 #define RETORT_COMPILER_LOWER_ROPEKERNEL_H
 
-#include "compiler/lower/KernelBuilder.h"
+#include "compiler/lower/CacheAccess.h"
 
 namespace retort {
 
@@ -25,6 +25,28 @@ namespace retort {
 void emitRotation(KernelBuilder &k, Buffer x, Index head, Buffer table,
                   Index tableRow, int64_t size, bool interleaved,
                   llvm::function_ref<void(Index, mlir::Value)> put);
+
+/// What becomes of the heads that a qkv matrix gives: rotated queries in the
+/// result, rotated keys and values in the caches.
+struct RopeCacheKernel {
+  /// `table`, caches and `result` are the launch's, `scratch` has space for a
+  /// head.
+  RopeCacheKernel(KernelBuilder &k, kernel::RopeCacheOp op, Buffer table,
+                  Buffer keys, Buffer values, Buffer result, Buffer scratch);
+
+  /// Heads of token `t`, the first of their kind being 0, whose elements begin
+  /// at `from`.
+  void query(Index t, Index head, Buffer x, Index from);
+  void key(Index t, Index head, Buffer x, Index from);
+  void value(Index t, Index head, Buffer x, Index from);
+  /// The row's padding, which the next launch may read.
+  void clearPadding(Index t);
+
+  KernelBuilder &k;
+  Buffer table, result, scratch;
+  CacheAccess keys, values;
+  int64_t numHeads, kvHeads, size, qStride;
+};
 
 } // namespace retort
 

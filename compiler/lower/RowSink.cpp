@@ -13,10 +13,9 @@ using namespace mlir;
 
 namespace retort {
 
-RowSink::RowSink(KernelBuilder &k, Value result, Buffer to)
-    : k(&k), to(to),
-      encoding(encoding::getActivationEncoding(result.getType())),
-      rowStride(kernel::strideOf(result)) {}
+RowSink::RowSink(KernelBuilder &k, Type rows, Buffer to)
+    : k(&k), to(to), encoding(encoding::getActivationEncoding(rows)),
+      rowStride(cast<RankedTensorType>(rows).getDimSize(1)) {}
 
 /// The quants of a register as bytes.
 static Value toBytes(KernelBuilder &k, ActivationEncoding encoding,

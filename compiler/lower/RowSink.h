@@ -36,7 +36,9 @@ struct QuantizedGroup {
 class RowSink {
 public:
   /// For a result, an activation, of the launch, which lies in `to`.
-  RowSink(KernelBuilder &k, mlir::Value result, Buffer to);
+  RowSink(KernelBuilder &k, mlir::Value result, Buffer to)
+      : RowSink(k, result.getType(), to) {}
+  RowSink(KernelBuilder &k, mlir::Type rows, Buffer to);
 
   int64_t stride() const { return rowStride; }
   bool isPlain() const { return !encoding; }

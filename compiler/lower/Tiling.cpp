@@ -15,10 +15,18 @@ namespace retort {
 
 using namespace kernel;
 
+int64_t tunedStrips(LinearOp op, TokenClass tokens) {
+  auto strips = op->getAttrOfType<DenseI64ArrayAttr>(kStripsAttr);
+  auto number = static_cast<int64_t>(tokens);
+  return strips && number < strips.size() ? std::max<int64_t>(0, strips[number])
+                                          : 0;
+}
+
 LinearTiling getLinearTiling(LinearOp op, TokenClass tokens) {
   return getLinearTiling(
       cast<RankedTensorType>(op.getWeight().getType()).getDimSize(0),
-      op.getEpilogue() == Epilogue::Swiglu, tokens);
+      op.getEpilogue() == Epilogue::Swiglu ? 2 : 1, tokens,
+      tunedStrips(op, tokens));
 }
 
 /// Four streams of weights come closest to the memory's bandwidth; the sums of
@@ -27,14 +35,16 @@ static int64_t stripsOfTile(TokenClass tokens) {
   return tokens == TokenClass::Many ? 16 : 4;
 }
 
-LinearTiling getLinearTiling(int64_t rows, bool swiglu, TokenClass tokens) {
+LinearTiling getLinearTiling(int64_t rows, int64_t unitStrips,
+                             TokenClass tokens, int64_t strips) {
   // Enough tiles to even out the workers' speeds, if the matrix allows it.
   constexpr int64_t kMinTiles = 12;
   LinearTiling tiling;
-  tiling.unitStrips = swiglu ? 2 : 1;
-  tiling.units = ceilDiv(ceilDiv(rows, kStripRows), tiling.unitStrips);
-  tiling.unitsPerTile = stripsOfTile(tokens) / tiling.unitStrips;
-  while (tiling.unitsPerTile > 1 &&
+  tiling.unitStrips = unitStrips;
+  tiling.units = ceilDiv(ceilDiv(rows, kStripRows), unitStrips);
+  tiling.unitsPerTile = std::max<int64_t>(
+      1, (strips ? strips : stripsOfTile(tokens)) / unitStrips);
+  while (strips == 0 && tiling.unitsPerTile > 1 &&
          ceilDiv(tiling.units, tiling.unitsPerTile) < kMinTiles)
     tiling.unitsPerTile /= 2;
   tiling.tiles = ceilDiv(tiling.units, tiling.unitsPerTile);
@@ -108,7 +118,7 @@ Tiling moeDownTiling(MoeDownOp op, TokenClass tokens) {
 
 HeadLinearTiling::HeadLinearTiling(HeadLinearOp op, TokenClass tokens)
     : heads(op.getHeads()) {
-  linear = getLinearTiling(rowsOf(op.getWeight()) / heads, false, tokens);
+  linear = getLinearTiling(rowsOf(op.getWeight()) / heads, 1, tokens);
   // Heads are tiles enough.
   linear.setUnitsPerTile(std::min(stripsOfTile(tokens), linear.units));
 }
@@ -116,7 +126,7 @@ HeadLinearTiling::HeadLinearTiling(HeadLinearOp op, TokenClass tokens)
 MoeUpTiling::MoeUpTiling(MoeUpOp op, TokenClass tokens)
     : experts(op.getLists().getType().getNumExperts()),
       slots(op.getLists().getType().getSlots()) {
-  linear = getLinearTiling(rowsOf(op.getWeight()) / experts, true, tokens);
+  linear = getLinearTiling(rowsOf(op.getWeight()) / experts, 2, tokens);
   // So are experts; the slots of one token may be few.
   if (tokens != TokenClass::One)
     linear.setUnitsPerTile(
@@ -126,7 +136,28 @@ MoeUpTiling::MoeUpTiling(MoeUpOp op, TokenClass tokens)
 MoeDownTiling::MoeDownTiling(MoeDownOp op, TokenClass tokens)
     : experts(op.getLists().getType().getNumExperts()),
       slots(op.getLists().getType().getSlots()) {
-  linear = getLinearTiling(rowsOf(op.getWeight()) / experts, false, tokens);
+  linear = getLinearTiling(rowsOf(op.getWeight()) / experts, 1, tokens);
+}
+
+FusedTiling::FusedTiling(FusedOp op, TokenClass tokens)
+    : linear(getLinearTiling(op.getLinear(), tokens)) {
+  LinearOp launch = op.getLinear();
+  int64_t headSize = 0;
+  if (RopeCacheOp rope = op.getRope()) {
+    headSize = rope.getKeys().getType().getHeadSize();
+    linear = getLinearTiling(rowsOf(launch.getWeight()), headSize / kStripRows,
+                             tokens, tunedStrips(launch, tokens));
+  }
+  auto line = [](int64_t bytes) { return roundUp<int64_t>(bytes, 64); };
+  row = line(linearScratchBytes(linear, launch.getX(), launch.getWeight(),
+                                tokens, /*gathers=*/false));
+  bool hasNorm = op.getNorm() != nullptr;
+  int64_t stride = strideOf(launch.getX());
+  input = row + (hasNorm ? line(4 * stride) : 0);
+  auto inputs = encoding::getActivationEncoding(launch.getX().getType());
+  head = input + (hasNorm && inputs ? line(inputs->rowBytes(stride)) : 0);
+  rotated = head + line(4 * headSize);
+  end = rotated + line(4 * headSize);
 }
 
 LatentAttentionTiling::LatentAttentionTiling(LatentAttentionOp op,
@@ -154,7 +185,7 @@ static Tiling attentionTiling(AttentionOp op, TokenClass tokens) {
 }
 
 TokenClass entryClass(Operation *launch, TokenClass tokens) {
-  if (isa<LinearOp, HeadLinearOp, MoeUpOp, MoeDownOp>(launch))
+  if (isa<LinearOp, FusedOp, HeadLinearOp, MoeUpOp, MoeDownOp>(launch))
     return tokens;
   if (isa<AttentionOp, LatentAttentionOp>(launch))
     return tokens == TokenClass::Many ? tokens : TokenClass::One;
@@ -164,6 +195,12 @@ TokenClass entryClass(Operation *launch, TokenClass tokens) {
 Tiling getTiling(Operation *launch, TokenClass tokens) {
   return TypeSwitch<Operation *, Tiling>(launch)
       .Case([&](LinearOp op) { return linearTiling(op, tokens); })
+      .Case([&](FusedOp op) {
+        FusedTiling tiling(op, tokens);
+        return Tiling{.tiles = tiling.linear.tiles,
+                      .scratchBytes = tiling.end,
+                      .prepares = op.getNorm() != nullptr};
+      })
       .Case([&](EmbedOp) { return Tiling{.tokensPerTile = 1}; })
       .Case([&](RmsNormOp op) {
         // A row on its way to its quants.

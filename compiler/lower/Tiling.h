@@ -29,6 +29,8 @@ struct Tiling {
   int64_t tiles = 1;
   int64_t tokensPerTile = 0;
   int64_t scratchBytes = 0; ///< per worker
+  /// Whether the kernel is called with tile -1 first (runtime/abi/Kernel.h).
+  bool prepares = false;
 };
 
 Tiling getTiling(mlir::Operation *launch, kernel::TokenClass tokens);
@@ -46,7 +48,7 @@ kernel::TokenClass entryClass(mlir::Operation *launch,
 /// What a tile of a linear launch covers. A unit is what an output strip needs:
 /// one strip of weight rows, or with swiglu a gate and an up strip.
 struct LinearTiling {
-  int64_t unitStrips; ///< 1, or 2 with swiglu
+  int64_t unitStrips; ///< 1, 2 with swiglu, or as many as a head has
   int64_t units;
   int64_t tiles;
   /// One or few tokens: tile i covers units i, i + tiles, i + 2 tiles ..., at
@@ -61,10 +63,20 @@ struct LinearTiling {
   }
 };
 
+/// What `compile --tune` found: strips a tile for one, many and few tokens (the
+/// numbers of these classes), 0 for the table's, and how much faster a kernel
+/// is with them. On linear ops: arrays of i64 and f64.
+inline constexpr llvm::StringLiteral kStripsAttr = "kernel.strips";
+inline constexpr llvm::StringLiteral kGainsAttr = "kernel.gains";
+
+/// The strips a tile that the attribute asks for; 0 if it doesn't.
+int64_t tunedStrips(kernel::LinearOp op, kernel::TokenClass tokens);
+
 LinearTiling getLinearTiling(kernel::LinearOp op, kernel::TokenClass tokens);
-/// For `rows` weight rows, gate and up in turn with `swiglu`.
-LinearTiling getLinearTiling(int64_t rows, bool swiglu,
-                             kernel::TokenClass tokens);
+/// `strips` a tile, as a multiple of `unitStrips`; 0: as many as the table
+/// says, or fewer where tiles would be too few.
+LinearTiling getLinearTiling(int64_t rows, int64_t unitStrips,
+                             kernel::TokenClass tokens, int64_t strips = 0);
 
 /// Tokens whose sums are kept in scratch while the weights go by, and columns
 /// of weights that are decoded at a time, in linear launches of many tokens.
@@ -158,6 +170,15 @@ struct LinearIntManyScratch {
   static int64_t words(const ActivationEncoding &inputs) {
     return kActivationGroup * inputs.quantBytes() / 4;
   }
+};
+
+/// What a tile of a fused launch covers, and its scratch: that of the linear,
+/// then the normalized row in f32, the same as the linear takes it, and two
+/// heads, as they come from the sums and rotated.
+struct FusedTiling {
+  LinearTiling linear;
+  int64_t row, input, head, rotated, end; ///< bytes
+  FusedTiling(kernel::FusedOp op, kernel::TokenClass tokens);
 };
 
 /// Positions that an attention tile takes at a time, a multiple of what the

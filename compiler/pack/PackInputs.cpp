@@ -57,19 +57,6 @@ std::string_view baseName(std::string_view path) {
   return path.substr(path.rfind('/') + 1);
 }
 
-/// The executable's bytes: another build may pack another way.
-std::string describeBuild() {
-  auto self = MappedFile::open("/proc/self/exe");
-  Hasher hash;
-  if (self)
-    for (size_t at = 0; at < self->bytes().size(); at += kPieceBytes) {
-      size_t size = std::min(kPieceBytes, self->bytes().size() - at);
-      hash.add(self->bytes().subspan(at, size));
-      self->dropResident(at, size);
-    }
-  return hash.digest();
-}
-
 void addTensor(const TensorView &tensor, Hasher &hash) {
   hash.add(tensor.name);
   hash.add(static_cast<int64_t>(tensor.dtype));
@@ -122,6 +109,18 @@ std::string hashSpecs(std::span<const WeightSpec> specs) {
 }
 
 } // namespace
+
+std::string describeBuild() {
+  auto self = MappedFile::open("/proc/self/exe");
+  Hasher hash;
+  if (self)
+    for (size_t at = 0; at < self->bytes().size(); at += kPieceBytes) {
+      size_t size = std::min(kPieceBytes, self->bytes().size() - at);
+      hash.add(self->bytes().subspan(at, size));
+      self->dropResident(at, size);
+    }
+  return hash.digest();
+}
 
 Result<std::vector<JournalInput>>
 packInputs(std::span<const WeightSpec> specs,

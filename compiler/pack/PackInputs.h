@@ -12,6 +12,10 @@
 
 namespace retort {
 
+/// A hash of the executable's bytes: another build may pack another way, and
+/// make other code.
+std::string describeBuild();
+
 /// What packed weights depend on: this executable, the checkpoint's files (by
 /// name, size, time of change, and what their headers say of the tensors in
 /// use) and the specs. Tensors are not read. Errors: a file that is gone.

@@ -11,6 +11,7 @@
 #include "compiler/codegen/Codegen.h"
 #include "compiler/import/ImportModel.h"
 #include "compiler/pack/ArtifactWriter.h"
+#include "compiler/pack/PackInputs.h"
 #include "compiler/pack/ZeroPoints.h"
 #include "compiler/pipelines/Pipelines.h"
 #include "compiler/pipelines/Verify.h"
@@ -18,6 +19,8 @@
 #include "compiler/quantize/Passes.h"
 #include "compiler/quantize/WeightClasses.h"
 #include "compiler/targets/Target.h"
+#include "compiler/tune/Tune.h"
+#include "compiler/tune/TuningCache.h"
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Model/Model.h"
 #include "dialects/Program/Program.h"
@@ -25,6 +28,7 @@
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/Path.h"
 
@@ -72,6 +76,8 @@ public:
     RETORT_RETURN_IF_ERROR(buildModule());
     RETORT_RETURN_IF_ERROR(generateCode());
     report.compileSeconds = secondsSince(compileStart);
+    if (report.tune)
+      report.compileSeconds -= report.tune->seconds;
 
     RETORT_RETURN_IF_ERROR(describe());
     auto packStart = std::chrono::steady_clock::now();
@@ -99,6 +105,7 @@ public:
     plan.fileBytes = sizes.file + contents.index.model->vocab_size * 4;
     plan.weightBytes = sizes.weights;
     plan.kv = pipeline.kv;
+    plan.weights = std::move(contents.weights);
     return plan;
   }
 
@@ -108,6 +115,7 @@ private:
   Status checkContext();
   Status checkTexts();
   Status buildModule();
+  Status tune();
   Status markZeroPoints();
   Status runStage(Stage stage);
   Status dump(Stage stage, const std::string &suffix, const std::string &text);
@@ -194,6 +202,12 @@ Status Compiler::checkOptions() {
   }
   for (const Target *target : targets)
     report.targets.push_back(target->name.str());
+  if (options.tune && !llvm::is_contained(targets, hostTarget()))
+    return Status::error(
+        Code::InvalidArgument,
+        "--tune: expected a target that this machine runs (" +
+            (hostTarget() ? hostTarget()->name.str() : "there is none") +
+            ") among " + llvm::join(report.targets, ", "));
   return choose();
 }
 
@@ -349,8 +363,30 @@ Status Compiler::buildModule() {
                                                     view->scales->blockCols}));
   if (source->holdsWeights())
     RETORT_RETURN_IF_ERROR(markZeroPoints());
-  for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse, Stage::Plan})
+  for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse})
     RETORT_RETURN_IF_ERROR(runStage(stage));
+  if (options.tune)
+    RETORT_RETURN_IF_ERROR(tune());
+  return runStage(Stage::Plan);
+}
+
+Status Compiler::tune() {
+  TuneOptions o{.cache = options.tuningCache.empty() ? defaultTuningCache()
+                                                     : options.tuningCache,
+                .build = describeBuild(),
+                .threads = static_cast<unsigned>(threads()),
+                .progress =
+                    [&](size_t kernel, size_t kernels) {
+                      step("timing tile shapes: kernel " +
+                           std::to_string(kernel + 1) + " of " +
+                           std::to_string(kernels));
+                    },
+                .cancel = options.cancel};
+  if (o.cache.empty())
+    return Status::error(Code::InvalidArgument,
+                         "--tune: neither XDG_CACHE_HOME nor HOME is set; name "
+                         "a file with --tune-cache");
+  RETORT_ASSIGN_OR_RETURN(report.tune, tuneKernels(*module, *hostTarget(), o));
   return Status::ok();
 }
 

@@ -14,6 +14,8 @@
 #ifndef RETORT_COMPILER_PIPELINES_COMPILE_H
 #define RETORT_COMPILER_PIPELINES_COMPILE_H
 
+#include "compiler/pack/WeightSpec.h"
+#include "compiler/tune/TuneReport.h"
 #include "runtime/support/Status.h"
 
 #include <atomic>
@@ -47,6 +49,11 @@ struct CompileOptions {
   /// If not 0, weights go into files of at most so many bytes beside `output`.
   /// Excludes `withoutWeights` and `standaloneRuntime`.
   uint64_t partBytes = 0;
+  /// Time tile shapes on this machine, which must run one of `targets`, and
+  /// take the fastest. What was found is kept in `tuningCache`: by default
+  /// defaultTuningCache().
+  bool tune = false;
+  std::string tuningCache;
   /// Go on with what an interrupted compile has left in `<output>.partial`, if
   /// it came from the same inputs.
   bool resume = true;
@@ -91,7 +98,8 @@ struct CompileReport {
   int kernels = 0;
   bool usesIntegers = false; ///< the group size matters
   std::string kv;            ///< what caches hold: never "auto"
-  double compileSeconds = 0; ///< import to machine code
+  double compileSeconds = 0; ///< import to machine code, without tuning
+  std::optional<TuneReport> tune;
   double packSeconds = 0;
   double totalSeconds = 0;
   std::vector<std::string> targets;
@@ -107,6 +115,8 @@ struct CompilePlan {
   /// Of the file, with weights and self-test and without code.
   uint64_t fileBytes = 0;
   uint64_t weightBytes = 0;
+  /// How each of `program.weights` is made.
+  std::vector<WeightSpec> weights;
 };
 
 /// Runs the stages up to the program. Weights of a checkpoint are sampled for

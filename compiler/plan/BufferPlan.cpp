@@ -7,7 +7,7 @@
 
 #include "compiler/plan/BufferPlan.h"
 
-#include "dialects/Kernel/Kernel.h"
+#include "compiler/plan/PhaseLaunches.h"
 
 using namespace mlir;
 
@@ -40,27 +40,41 @@ Value residualOf(Operation &op) {
   return {};
 }
 
-/// The number of the last op that uses a value; the terminator counts.
-using LastUses = llvm::DenseMap<Value, size_t>;
+/// When values are used for the last time, by the numbers of ops; the
+/// terminator counts.
+struct LastUses {
+  explicit LastUses(Block &block);
 
-LastUses findLastUses(Block &block) {
-  LastUses last;
-  size_t number = 0;
+  llvm::DenseMap<Value, size_t> last;
+  /// The operands whose last use an op is.
+  std::vector<SmallVector<Value>> endsAt;
+};
+
+LastUses::LastUses(Block &block) : endsAt(block.getOperations().size()) {
+  llvm::DenseMap<Operation *, size_t> numbers;
   for (Operation &op : block) {
-    for (Value v : op.getOperands())
-      last[v] = number;
+    size_t number = numbers.size();
+    numbers[&op] = number;
     for (Value v : op.getResults())
       last[v] = number;
-    ++number;
   }
-  return last;
+  auto forOperands = [&](llvm::function_ref<void(Value, size_t)> use) {
+    for (Operation &op : block)
+      for (Value v : op.getOperands())
+        use(v, numbers[lastReader(&op)]);
+  };
+  forOperands([&](Value v, size_t at) { last[v] = std::max(last[v], at); });
+  forOperands([&](Value v, size_t at) {
+    if (last[v] == at && !llvm::is_contained(endsAt[at], v))
+      endsAt[at].push_back(v);
+  });
 }
 
 } // namespace
 
 BufferPlan planBuffers(func::FuncOp func) {
   Block &block = func.getBody().front();
-  LastUses last = findLastUses(block);
+  LastUses uses(block);
   BufferPlan plan;
   llvm::SmallVector<int> free;
 
@@ -82,7 +96,7 @@ BufferPlan planBuffers(func::FuncOp func) {
   size_t number = 0;
   for (Operation &op : block) {
     Value inPlace;
-    if (Value r = residualOf(op); r && last[r] == number) {
+    if (Value r = residualOf(op); r && uses.last[r] == number) {
       plan.bufferOf[op.getResult(0)] = plan.bufferOf[r];
       inPlace = r;
     }
@@ -92,13 +106,11 @@ BufferPlan planBuffers(func::FuncOp func) {
         allocate(v);
     // What a function is given stays as it is: `head` runs several times over
     // the rows that `body` left.
-    llvm::SmallPtrSet<void *, 4> seen;
-    for (Value v : op.getOperands())
-      if (needsBuffer(v) && !isa<BlockArgument>(v) && v != inPlace &&
-          last[v] == number && seen.insert(v.getAsOpaquePointer()).second)
+    for (Value v : uses.endsAt[number])
+      if (needsBuffer(v) && !isa<BlockArgument>(v) && v != inPlace)
         free.push_back(plan.bufferOf[v]);
     for (Value v : op.getResults())
-      if (needsBuffer(v) && last[v] == number)
+      if (needsBuffer(v) && uses.last[v] == number)
         free.push_back(plan.bufferOf[v]);
     ++number;
   }

@@ -103,13 +103,26 @@ uint32_t ProgramBuilder::weightIndex(kernel::WeightOp op) {
   return it->second;
 }
 
+void noteTuning(kernel::LinearOp op, kernel::TokenClass tokens,
+                abi::KernelT &kernel) {
+  kernel.tuned_strips = tunedStrips(op, tokens);
+  auto gains = op->getAttrOfType<DenseF64ArrayAttr>(kGainsAttr);
+  if (gains && kernel.tuned_strips != 0)
+    kernel.tuned_gain = gains[static_cast<int64_t>(tokens)];
+}
+
 uint32_t ProgramBuilder::kernelIndex(kernel::EntryOp op) {
   auto [it, isNew] = kernels.try_emplace(op, built.program.kernels.size());
   if (isNew) {
     auto kernel = std::make_unique<abi::KernelT>();
     kernel->symbol = op.getSymName().str();
-    kernel->scratch_bytes =
-        getTiling(op.getLaunch(), op.getTokens()).scratchBytes;
+    Tiling tiling = getTiling(op.getLaunch(), op.getTokens());
+    kernel->scratch_bytes = tiling.scratchBytes;
+    kernel->prepares = tiling.prepares;
+    auto fused = dyn_cast<kernel::FusedOp>(op.getLaunch());
+    if (auto linear = fused ? fused.getLinear()
+                            : dyn_cast<kernel::LinearOp>(op.getLaunch()))
+      noteTuning(linear, op.getTokens(), *kernel);
     built.program.kernels.push_back(std::move(kernel));
   }
   return it->second;
@@ -144,8 +157,10 @@ std::unique_ptr<abi::LaunchT> ProgramBuilder::launch(program::LaunchOp op) {
 /// Remembers with a matrix that it is multiplied with quantized rows.
 void ProgramBuilder::noteInputs(program::LaunchOp op) {
   auto entry = symbols.lookup<kernel::EntryOp>(op.getKernel());
-  auto inputs = encoding::getActivationEncoding(
-      entry.getLaunch()->getOperand(0).getType());
+  auto fused = dyn_cast<kernel::FusedOp>(entry.getLaunch());
+  Value rows =
+      fused ? fused.getLinear().getX() : entry.getLaunch()->getOperand(0);
+  auto inputs = encoding::getActivationEncoding(rows.getType());
   if (!inputs)
     return;
   for (auto [name, operand] :

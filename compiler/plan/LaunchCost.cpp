@@ -15,15 +15,34 @@ using namespace mlir;
 
 namespace retort {
 
+/// Of an activation; 0 for anything else.
+static int64_t rowBytes(Value v) {
+  if (auto encoding = encoding::getActivationEncoding(v.getType()))
+    return encoding->rowBytes(kernel::strideOf(v));
+  return kernel::isActivation(v.getType()) ? kernel::strideOf(v) * 4 : 0;
+}
+
+/// The sum of the parts but for the rows that they hand on.
+static LaunchCost fusedCost(kernel::FusedOp fused, kernel::TokenClass tokens) {
+  LaunchCost cost;
+  for (Operation &part : fused.getBody().front().without_terminator()) {
+    LaunchCost own = launchCost(&part, tokens, 0);
+    cost.weightBytes += own.weightBytes;
+    cost.bytesPerToken += own.bytesPerToken;
+    cost.flopsPerToken += own.flopsPerToken;
+    for (Value v : part.getOperands())
+      if (!isa<BlockArgument>(v))
+        cost.bytesPerToken -= 2 * rowBytes(v);
+  }
+  return cost;
+}
+
 LaunchCost launchCost(Operation *launch, kernel::TokenClass tokens,
                       int64_t tokensPerTile) {
+  if (auto fused = dyn_cast<kernel::FusedOp>(launch))
+    return fusedCost(fused, tokens);
   LaunchCost cost;
-  auto activation = [&](Value v) {
-    if (auto encoding = encoding::getActivationEncoding(v.getType()))
-      cost.bytesPerToken += encoding->rowBytes(kernel::strideOf(v));
-    else if (kernel::isActivation(v.getType()))
-      cost.bytesPerToken += kernel::strideOf(v) * 4;
-  };
+  auto activation = [&](Value v) { cost.bytesPerToken += rowBytes(v); };
   llvm::for_each(launch->getOperands(), activation);
   llvm::for_each(launch->getResults(), activation);
 

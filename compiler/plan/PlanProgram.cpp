@@ -11,11 +11,12 @@
 #include "compiler/lower/Tiling.h"
 #include "compiler/plan/BufferPlan.h"
 #include "compiler/plan/LaunchCost.h"
+#include "compiler/plan/LaunchEntry.h"
+#include "compiler/plan/PhaseLaunches.h"
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Program/Program.h"
 #include "runtime/abi/Format.h"
 
-#include "mlir/IR/IRMapping.h"
 #include "mlir/IR/OperationSupport.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringSet.h"
@@ -107,7 +108,9 @@ private:
                      StringRef output, int64_t fixedTokens);
   void createPhases(OpBuilder &b, func::FuncOp func, program::PhaseKind kind,
                     int64_t maxTokens);
-  void createLaunch(OpBuilder &b, Operation *op, kernel::TokenClass tokens);
+  /// `results` are the function's values that `op` computes.
+  void createLaunch(OpBuilder &b, Operation *op, ValueRange results,
+                    kernel::TokenClass tokens);
   FlatSymbolRefAttr getEntry(Operation *op, kernel::TokenClass tokens);
   FlatSymbolRefAttr getCacheBuffer(kernel::CacheType type, int64_t layer);
   FlatSymbolRefAttr getPartialsBuffer(kernel::PartialsType type);
@@ -240,20 +243,11 @@ FlatSymbolRefAttr PlanProgramPass::getArg(Value v) {
 
 FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
                                             kernel::TokenClass tokens) {
-  NamedAttrList attrs(op->getAttrDictionary());
-  attrs.erase(kLayerAttr);
-  attrs.erase(kLabelAttr);
   tokens = entryClass(op, tokens);
-  assert(!(op->hasTrait<kernel::ReadsPosition>() &&
-           tokens == kernel::TokenClass::Few) &&
+  assert(!(kernel::readsPosition(op) && tokens == kernel::TokenClass::Few) &&
          "tokens of several sequences are launched one at a time");
-  std::string key;
-  llvm::raw_string_ostream os(key);
-  os << op->getName() << attrs.getDictionary(&getContext())
-     << op->getOperandTypes() << op->getResultTypes()
-     << kernel::stringifyTokenClass(tokens);
-  if (auto linear = dyn_cast<kernel::LinearOp>(op))
-    os << bool(linear.getBias()) << bool(linear.getResidual());
+  std::string key =
+      describeLaunch(op) + kernel::stringifyTokenClass(tokens).str();
   FlatSymbolRefAttr &symbol = entryOf[key];
   if (symbol)
     return symbol;
@@ -264,27 +258,18 @@ FlatSymbolRefAttr PlanProgramPass::getEntry(Operation *op,
     name += "_" + kernel::stringifyTokenClass(tokens).str();
   OpBuilder b(&getContext());
   b.setInsertionPointToEnd(getOperation().getBody());
-  auto entry = kernel::EntryOp::create(b, op->getLoc(), name, tokens);
-  Block &block = entry.getBody().emplaceBlock();
-  IRMapping map;
-  for (Value v : op->getOperands())
-    map.map(v, block.addArgument(v.getType(), op->getLoc()));
-  b.setInsertionPointToStart(&block);
-  Operation *clone = b.clone(*op, map);
-  // An operand that occurs twice has two arguments.
-  clone->setOperands(block.getArguments());
-  clone->removeDiscardableAttr(kLayerAttr);
-  clone->removeDiscardableAttr(kLabelAttr);
+  createEntry(b, name, op, tokens);
   symbol = FlatSymbolRefAttr::get(&getContext(), name);
   return symbol;
 }
 
 void PlanProgramPass::createLaunch(OpBuilder &b, Operation *op,
+                                   ValueRange results,
                                    kernel::TokenClass tokens) {
   SmallVector<Attribute> args;
   for (Value v : op->getOperands())
     args.push_back(getArg(v));
-  for (Value v : op->getResults())
+  for (Value v : results)
     if (!isa<kernel::CacheType>(v.getType()))
       args.push_back(getArg(v));
   Tiling tiling = getTiling(op, tokens);
@@ -302,7 +287,7 @@ void PlanProgramPass::createLaunch(OpBuilder &b, Operation *op,
       b.getI64IntegerAttr(cost.bytesPerPair),
       b.getI64IntegerAttr(cost.flopsPerToken),
       b.getI64IntegerAttr(cost.flopsPerPair),
-      op->hasTrait<kernel::ReadsPosition>() ? b.getUnitAttr() : nullptr);
+      kernel::readsPosition(op) ? b.getUnitAttr() : nullptr);
 }
 
 void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
@@ -320,12 +305,9 @@ void PlanProgramPass::createPhases(OpBuilder &b, func::FuncOp func,
     auto phase =
         program::PhaseOp::create(b, func.getLoc(), name, kind, min, max);
     OpBuilder inner = OpBuilder::atBlockEnd(&phase.getBody().emplaceBlock());
-    for (Operation &op : func.getBody().front())
-      if (!isa<kernel::LoadWeightOp, kernel::LoadCacheOp,
-               kernel::LoadPartialsOp, func::ReturnOp>(op) &&
-          // One token's slots are in order already.
-          !(tokens == kernel::TokenClass::One && isa<kernel::MoeGroupOp>(op)))
-        createLaunch(inner, &op, tokens);
+    PhaseLaunches phaseLaunches(func, tokens);
+    for (auto [op, results] : phaseLaunches.launches())
+      createLaunch(inner, op, results, tokens);
   }
 }
 

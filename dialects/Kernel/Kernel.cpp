@@ -318,6 +318,61 @@ LogicalResult RopeCacheOp::verify() {
   return success();
 }
 
+template <typename Op> static Op partOf(FusedOp fused) {
+  auto parts = fused.getBody().front().getOps<Op>();
+  return parts.empty() ? Op() : *parts.begin();
+}
+RmsNormOp FusedOp::getNorm() { return partOf<RmsNormOp>(*this); }
+LinearOp FusedOp::getLinear() { return partOf<LinearOp>(*this); }
+RopeCacheOp FusedOp::getRope() { return partOf<RopeCacheOp>(*this); }
+
+LogicalResult FusedOp::verify() {
+  Block &block = getBody().front();
+  if (!llvm::equal(block.getArgumentTypes(), getInputs().getTypes()))
+    return emitOpError("expected a body that takes the types of its inputs");
+  auto yield = dyn_cast<YieldOp>(block.back());
+  RmsNormOp norm = getNorm();
+  LinearOp linear = getLinear();
+  RopeCacheOp rope = getRope();
+  Operation *last = rope ? rope.getOperation() : linear.getOperation();
+  size_t parts = bool(norm) + bool(linear) + bool(rope);
+  if (!yield || !linear || parts < 2 ||
+      block.getOperations().size() != parts + 1 || last->getNextNode() != yield)
+    return emitOpError("expected a linear behind an rms_norm or in front of a "
+                       "rope_cache, and a yield");
+  if (!llvm::equal(yield.getResults(), last->getResults()) ||
+      !llvm::equal(yield.getResults().getTypes(), getResultTypes()))
+    return emitOpError("expected it to return what its last launch does");
+  auto isHandedOn = [](Operation *from, OpOperand &to) {
+    return from->getNumResults() == 1 && from->getResult(0) == to.get() &&
+           from->hasOneUse();
+  };
+  if (norm && !isHandedOn(norm, linear.getXMutable()))
+    return emitOpError("expected rows of one form that the linear alone takes "
+                       "from the norm");
+  if (!rope)
+    return success();
+  if (!isHandedOn(linear, rope.getQkvMutable()))
+    return emitOpError("expected the rope_cache alone to take the linear's "
+                       "result");
+  CacheType keys = rope.getKeys().getType();
+  int64_t rows =
+      (static_cast<int64_t>(rope.getNumHeads()) + 2 * keys.getNumHeads()) *
+      keys.getHeadSize();
+  if (linear.getResidual() || linear.getEpilogue() != Epilogue::None ||
+      dim(linear.getWeight(), 0) != rows)
+    return emitOpError("expected a linear of ")
+           << rows
+           << " rows without residual and epilogue in front of the "
+              "rope_cache";
+  return success();
+}
+
+bool readsPosition(Operation *launch) {
+  auto fused = dyn_cast<FusedOp>(launch);
+  return launch->hasTrait<ReadsPosition>() || (fused && fused.getRope());
+}
+
 LogicalResult AttentionOp::verify() {
   CacheType keys = getKeys().getType();
   if (failed(verifyCaches(*this, keys, getValues().getType(), getNumHeads())))

@@ -72,4 +72,9 @@ class ReadsPosition
 #define GET_OP_CLASSES
 #include "dialects/Kernel/KernelOps.h.inc"
 
+namespace retort::kernel {
+/// Whether what a launch makes of a row depends on its position or on a cache.
+bool readsPosition(mlir::Operation *launch);
+} // namespace retort::kernel
+
 #endif // RETORT_DIALECTS_KERNEL_KERNEL_H

@@ -312,6 +312,46 @@ def Kernel_RopeCacheOp : Kernel_LaunchOp<"rope_cache", [Kernel_ReadsPosition]> {
   let assemblyFormat = "$qkv `,` $table `,` $keys `,` $values `heads` $num_heads attr-dict `:` functional-type(operands, results)";
 }
 
+def Kernel_YieldOp : Kernel_Op<"yield", [Pure, Terminator, HasParent<"FusedOp">]> {
+  let summary = "The results of a fused launch";
+  let arguments = (ins Variadic<AnyType>:$results);
+  let assemblyFormat = "$results attr-dict `:` type($results)";
+}
+
+def Kernel_FusedOp : Kernel_LaunchOp<"fused", [IsolatedFromAbove, SingleBlock]> {
+  let summary = "Launches as one, whose values in between need no memory";
+  let description = [{
+    A `kernel.linear`, in front of it the `kernel.rms_norm` of its rows, behind it
+    the `kernel.rope_cache` of its result: two of them or all. `plan-program` makes
+    these for phases that gain by them: a norm is computed by every worker for
+    itself, so for one token alone; a `rope_cache` keeps its launch where the rows
+    are of several sequences, with a position each.
+    ```
+    %q, %nk, %nv = kernel.fused %x, %w, %t, %k, %v : (...) -> (...) {
+    ^bb0(%x_: ..., %w_: ..., %t_: ..., %k_: ..., %v_: ...):
+      %qkv = kernel.linear %x_, %w_ : ...
+      %q_, %nk_, %nv_ = kernel.rope_cache %qkv, %t_, %k_, %v_ heads 2 : ...
+      kernel.yield %q_, %nk_, %nv_ : ...
+    }
+    ```
+  }];
+  let arguments = (ins Variadic<AnyType>:$inputs);
+  let results = (outs Variadic<AnyType>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = "$inputs attr-dict `:` functional-type($inputs, $results) $body";
+  let extraClassDeclaration = [{
+    /// The parts; null if there is no such.
+    RmsNormOp getNorm();
+    LinearOp getLinear();
+    RopeCacheOp getRope();
+    /// The number of a part's operand, or of the linear's input if the norm
+    /// isn't fused, among those of this op.
+    static unsigned inputOf(::mlir::Value operand) {
+      return ::mlir::cast<::mlir::BlockArgument>(operand).getArgNumber();
+    }
+  }];
+}
+
 def Kernel_AttentionOp : Kernel_LaunchOp<"attention", [Kernel_ReadsPosition]> {
   let summary = "Causal grouped-query attention over the cache";
   let description = [{

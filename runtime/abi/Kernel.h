@@ -29,11 +29,12 @@ typedef struct retort_kernel_scalars {
 } retort_kernel_scalars;
 
 /**
- * Computes tile number `tile` of a launch.
- * args:    the launch's buffers and weights in order, 64-byte aligned; rows of
- *          buffers, which launches that read the position may be given, where
- *          they lie in the buffer
- * scratch: the kernel's scratch_bytes, 64-byte aligned, contents undefined
+ * Computes tile number `tile` of a launch, or, with tile -1, what all tiles
+ * need in scratch (see Kernel.prepares). args:    the launch's buffers and
+ * weights in order, 64-byte aligned; rows of buffers, which launches that read
+ * the position may be given, where they lie in the buffer scratch: the kernel's
+ * scratch_bytes, 64-byte aligned, contents undefined but for what tile -1 left
+ * there
  */
 typedef void (*retort_kernel_fn)(void *const *args,
                                  const retort_kernel_scalars *scalars,

@@ -34,6 +34,7 @@ retort_status_code retort_batch_open(retort_model *model,
     given.context = options->context;
     given.threads = options->threads;
     given.prefillChunk = options->prefill_chunk;
+    given.pin = toPlacement(options->pin);
     auto made = std::make_unique<retort_batch>();
     made->state = model->state;
     RETORT_ASSIGN_OR_RETURN(made->batch,

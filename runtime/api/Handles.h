@@ -20,6 +20,13 @@
 namespace retort::api {
 
 /// What a model handle stands for; sessions keep it alive.
+/// As the C API spells it; what it doesn't know is Auto.
+inline Placement toPlacement(retort_placement value) {
+  return value == RETORT_PLACE_ON    ? Placement::On
+         : value == RETORT_PLACE_OFF ? Placement::Off
+                                     : Placement::Auto;
+}
+
 struct ModelState {
   std::shared_ptr<const Model> model;
   ModelText text;

@@ -37,6 +37,8 @@ Status makeModel(Result<std::shared_ptr<const Artifact>> artifact,
                  const retort_model_options &options, retort_model **model) {
   RETORT_RETURN_IF_ERROR(artifact.isOk() ? Status::ok()
                                          : artifact.takeStatus());
+  RETORT_RETURN_IF_ERROR(
+      placeWeights(**artifact, toPlacement(options.interleave)));
   auto state = std::make_shared<ModelState>();
   RETORT_ASSIGN_OR_RETURN(state->text, ModelText::read(**artifact));
   RETORT_ASSIGN_OR_RETURN(state->defaults, generationDefaults(**artifact));
@@ -207,6 +209,7 @@ retort_status_code retort_session_open(retort_model *model,
       given.threads = options->threads;
       given.prefillChunk = options->prefill_chunk;
       given.draft = options->draft != 0;
+      given.pin = toPlacement(options->pin);
     }
     auto made = std::make_unique<retort_session>();
     made->state = model->state;

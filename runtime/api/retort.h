@@ -77,12 +77,23 @@ typedef enum retort_weight_check {
   RETORT_WEIGHTS_NEVER = 2
 } retort_weight_check;
 
+/** Something that is done where the machine gains by it, always, or never. */
+typedef enum retort_placement {
+  RETORT_PLACE_AUTO = 0,
+  RETORT_PLACE_ON = 1,
+  RETORT_PLACE_OFF = 2
+} retort_placement;
+
 /** Zero-initialise, then set what should differ. */
 typedef struct retort_model_options {
   retort_weight_check weights;
   uint32_t threads;   /**< that hash weights; 0: one per processor */
   const char *target; /**< run this code section, e.g. "x86-64-v3"; NULL: the
                            best for this processor */
+  retort_placement interleave; /**< spread the weights over the memory nodes of
+                                    the processors that this process runs on;
+                                    AUTO: if there are several. ON fails with
+                                    RETORT_UNSUPPORTED if the system can't */
 } retort_model_options;
 
 /** Opens a .retort file or an executable that carries a model. `options` may be
@@ -162,6 +173,10 @@ typedef struct retort_session_options {
   int32_t draft;          /**< not 0: generate with guesses of the model's
                                multi-token-prediction layer. Each is checked: the tokens
                                are the same. RETORT_UNSUPPORTED if there is no layer */
+  retort_placement pin;   /**< bind the threads but the caller's to processors;
+                               AUTO: if some share a core or there are several
+                               memory nodes. Never with more threads than
+                               processors */
 } retort_session_options;
 
 /** Opens an empty context. `options` may be NULL. */
@@ -314,7 +329,8 @@ typedef struct retort_batch_options {
                            the available memory holds if that is less */
   uint32_t threads;   /**< including the caller; 0: one per processor */
   uint32_t
-      prefill_chunk; /**< tokens of a feed computed at once; 0: max_chunk */
+      prefill_chunk;    /**< tokens of a feed computed at once; 0: max_chunk */
+  retort_placement pin; /**< as for sessions */
 } retort_batch_options;
 
 /** Opens empty sequences. RETORT_OUT_OF_MEMORY, naming the bytes, if the caches

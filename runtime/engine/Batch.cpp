@@ -50,7 +50,8 @@ Result<std::unique_ptr<Batch>> Batch::create(std::shared_ptr<const Model> model,
                           chunkFor(model->index(), options.prefillChunk));
   RETORT_ASSIGN_OR_RETURN(
       batch->executor,
-      Executor::create(model, {options.threads, options.ledger, {}}));
+      Executor::create(model,
+                       {options.threads, options.pin, options.ledger, {}}));
   if (options.sequences > 1 && batch->lanes() == 1)
     return Status::error(Code::Unsupported,
                          "the artifact does not say which of its launches read "

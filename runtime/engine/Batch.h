@@ -33,6 +33,8 @@ struct BatchOptions {
   uint32_t context = 0;
   /// Workers including the caller; 0: all processors.
   unsigned threads = 0;
+  /// Whether they are bound to processors; see Workers::create().
+  Placement pin = Placement::Auto;
   /// Tokens of a feed that are computed at once; 0: max_chunk.
   uint32_t prefillChunk = 0;
   /// Record the time of every launch.

@@ -27,6 +27,7 @@ struct Executor::Launch {
   uint64_t tokensPerTile; ///< 0: tiles don't depend on the number of tokens
   bool readsPosition;
   bool hasCaches;
+  bool prepares; ///< see Kernel.prepares in the schema
 
   uint64_t tileCount(uint64_t tokens) const {
     return tokensPerTile == 0 ? tiles : tiles * ceilDiv(tokens, tokensPerTile);
@@ -73,8 +74,8 @@ Result<std::unique_ptr<Executor>>
 Executor::create(std::shared_ptr<const Model> model, ExecutorOptions options) {
   std::unique_ptr<Executor> made(
       new Executor(std::move(model), std::move(options)));
-  RETORT_ASSIGN_OR_RETURN(made->workers,
-                          Workers::create(made->options.threads));
+  RETORT_ASSIGN_OR_RETURN(
+      made->workers, Workers::create(made->options.threads, made->options.pin));
   RETORT_RETURN_IF_ERROR(made->reserve());
   made->maxLanes = made->findLanes();
   made->bindPhases();
@@ -140,7 +141,8 @@ void Executor::bindPhases() {
                  launch->tiles(),
                  launch->tokens_per_tile(),
                  launch->reads_position(),
-                 false};
+                 false,
+                 program.kernels()->Get(launch->kernel())->prepares()};
       for (uint64_t lane = 0; lane < (out.readsPosition ? maxLanes : 1); ++lane)
         for (const abi::Arg *arg : *launch->args()) {
           if (arg->kind() == abi::ArgKind::Weight) {
@@ -255,10 +257,14 @@ bool Executor::walk(std::span<const PhaseStep> steps) {
         Calls calls(step, launch.readsPosition);
         uint64_t laneTiles = launch.tileCount(calls.tokens);
         uint64_t tiles = laneTiles * calls.lanes;
+        bool isPrepared = !launch.prepares;
         for (uint64_t tile; (tile = nextTile.fetch_add(
                                  1, std::memory_order_relaxed)) < tiles;) {
           uint64_t lane = tile / laneTiles;
           retort_kernel_scalars scalars = calls.scalars(step, lane);
+          if (!isPrepared)
+            launch.run(launch.laneArgs(lane), &scalars, workspace, -1);
+          isPrepared = true;
           launch.run(launch.laneArgs(lane), &scalars, workspace,
                      static_cast<int64_t>(tile % laneTiles));
         }

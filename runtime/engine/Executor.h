@@ -40,6 +40,7 @@ struct LaunchEvent {
 struct ExecutorOptions {
   /// Workers including the caller; 0: all processors.
   unsigned threads = 0;
+  Placement pin = Placement::Auto; ///< of the workers
   /// Record the time of every launch.
   bool ledger = false;
   /// Called after each launch, by one thread at a time while the workers wait.

@@ -107,6 +107,18 @@ std::vector<LedgerEntry> Ledger::entries() const {
   return out;
 }
 
+static bool readsIntegers(const abi::Program &program,
+                          const abi::Launch &launch) {
+  for (const abi::Arg *arg : *launch.args())
+    if (arg->kind() == abi::ArgKind::Weight && program.weights()
+                                                   ->Get(arg->index())
+                                                   ->encoding()
+                                                   ->string_view()
+                                                   .starts_with("int"))
+      return true;
+  return false;
+}
+
 std::vector<LedgerLine> summarize(const Ledger &ledger,
                                   const abi::Program &program) {
   std::vector<LedgerLine> lines;
@@ -120,7 +132,11 @@ std::vector<LedgerLine> summarize(const Ledger &ledger,
     while (i < lines.size() && lines[i].label != label)
       ++i;
     if (i == lines.size())
-      lines.push_back({label, phaseName(phase), {entry.phase, entry.launch}});
+      lines.push_back(
+          {label,
+           phaseName(phase),
+           readsIntegers(program, *phase.launches()->Get(entry.launch)),
+           {entry.phase, entry.launch}});
     addTo(lines[i].sum, entry);
   }
   return lines;

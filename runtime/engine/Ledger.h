@@ -76,6 +76,7 @@ private:
 struct LedgerLine {
   std::string label;
   std::string phase; ///< "body 1", "body 2-512", "head 1"
+  bool integers;     ///< multiplies integer weights by quantized inputs
   LedgerEntry sum;
 };
 

@@ -16,4 +16,16 @@ Model::load(std::shared_ptr<const Artifact> artifact, std::string_view target) {
       new Model(std::move(artifact), std::move(code)));
 }
 
+Status placeWeights(const Artifact &artifact, Placement spread) {
+  if (spread == Placement::Off)
+    return Status::ok();
+  std::vector<int> nodes = Topology::ofThisProcess().nodes();
+  if (spread == Placement::Auto && nodes.size() < 2)
+    return Status::ok();
+  Status done = interleave(artifact.weights(), nodes);
+  if (spread == Placement::Auto)
+    return Status::ok();
+  return done;
+}
+
 } // namespace retort

@@ -9,6 +9,7 @@
 #define RETORT_RUNTIME_ENGINE_MODEL_H
 
 #include "runtime/loader/CodeModule.h"
+#include "runtime/support/Topology.h"
 
 #include <memory>
 #include <string_view>
@@ -34,6 +35,11 @@ private:
   std::shared_ptr<const Artifact> source;
   CodeModule module;
 };
+
+/// Spreads the weights' pages over the memory nodes that this process runs on
+/// (interleave() of runtime/support/Topology.h): with Auto where there are
+/// several, if the system can.
+Status placeWeights(const Artifact &artifact, Placement spread);
 
 } // namespace retort
 

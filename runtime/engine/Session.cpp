@@ -37,8 +37,8 @@ Session::create(std::shared_ptr<const Model> model,
                          "draft with");
   RETORT_ASSIGN_OR_RETURN(
       session->executor,
-      Executor::create(model,
-                       {options.threads, options.ledger, options.observer}));
+      Executor::create(model, {options.threads, options.pin, options.ledger,
+                               options.observer}));
   RETORT_ASSIGN_OR_RETURN(session->limit,
                           contextFor(model->index(), options.context,
                                      session->executor->threads(), 1));

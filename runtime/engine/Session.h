@@ -29,6 +29,8 @@ struct SessionOptions {
   uint32_t context = 0;
   /// Workers including the caller; 0: all processors.
   unsigned threads = 0;
+  /// Whether they are bound to processors; see Workers::create().
+  Placement pin = Placement::Auto;
   /// Tokens per Body phase at most; 0: max_chunk.
   uint32_t prefillChunk = 0;
   /// Keep the draft layer's cache, so that draft() can be asked.

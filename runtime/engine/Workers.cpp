@@ -70,7 +70,8 @@ Workers::Workers(unsigned count, unsigned spins)
     : count(count), meeting(count, spins), finished(count, spins),
       start(spins) {}
 
-Result<std::unique_ptr<Workers>> Workers::create(unsigned threads) {
+Result<std::unique_ptr<Workers>> Workers::create(unsigned threads,
+                                                 Placement pin) {
   unsigned processors = availableProcessors();
   if (threads == 0)
     threads = std::min(processors, kMaxThreads);
@@ -81,10 +82,18 @@ Result<std::unique_ptr<Workers>> Workers::create(unsigned threads) {
                              std::to_string(threads));
   std::unique_ptr<Workers> workers(
       new Workers(threads, threads > processors ? 0 : kSpins));
+  std::vector<int> processorOf;
+  if (threads > 1)
+    processorOf = Topology::ofThisProcess().assign(threads, pin);
+  workers->numPinned = processorOf.empty() ? 0 : threads - 1;
   BlockSignals block;
   for (unsigned i = 1; i < threads; ++i) {
+    std::optional<int> processor;
+    if (!processorOf.empty())
+      processor = processorOf[i];
     try {
-      workers->threads.emplace_back([w = workers.get(), i] { w->loop(i); });
+      workers->threads.emplace_back(
+          [w = workers.get(), i, processor] { w->loop(i, processor); });
     } catch (const std::system_error &error) {
       return Status::error(Code::OutOfMemory,
                            "cannot start thread " + std::to_string(i) + " of " +
@@ -101,7 +110,10 @@ Workers::~Workers() {
     thread.join();
 }
 
-void Workers::loop(unsigned worker) {
+void Workers::loop(unsigned worker, std::optional<int> processor) {
+  // Where the system refuses, e.g. since the processor has gone, it decides.
+  if (processor)
+    pinThisThread(*processor);
   for (uint32_t seen = 0;; ++seen) {
     start.waitWhile(seen);
     if (stopping)

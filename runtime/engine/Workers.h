@@ -17,11 +17,13 @@
 #define RETORT_RUNTIME_ENGINE_WORKERS_H
 
 #include "runtime/support/Status.h"
+#include "runtime/support/Topology.h"
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -72,13 +74,18 @@ private:
 class Workers {
 public:
   /// Starts threads - 1 threads; 0 stands for availableProcessors(). Fails with
-  /// OutOfMemory if the system refuses one.
-  static Result<std::unique_ptr<Workers>> create(unsigned threads);
+  /// OutOfMemory if the system refuses one. `pin` binds them to processors of
+  /// their own (Topology::assign); the caller's thread is left alone, as it is
+  /// not ours, and so is the processor that would be its.
+  static Result<std::unique_ptr<Workers>>
+  create(unsigned threads, Placement pin = Placement::Auto);
   ~Workers();
   Workers(const Workers &) = delete;
   Workers &operator=(const Workers &) = delete;
 
   unsigned size() const { return count; }
+  /// Threads that are bound to a processor.
+  unsigned pinned() const { return numPinned; }
   /// Where the workers meet inside a job.
   Barrier &barrier() { return meeting; }
 
@@ -90,9 +97,10 @@ public:
 
 private:
   Workers(unsigned count, unsigned spins);
-  void loop(unsigned worker);
+  void loop(unsigned worker, std::optional<int> processor);
 
   unsigned count;
+  unsigned numPinned = 0;
   Barrier meeting;
   Barrier finished;
   WaitPoint start;

@@ -309,6 +309,17 @@ Status checkLaunch(const abi::Index &index, const abi::Phase &phase,
   return Status::ok();
 }
 
+Status checkPrepares(const abi::Index &index, const abi::Phase &phase,
+                     const abi::Launch &launch, const std::string &where) {
+  const abi::Kernel &kernel = *index.program()->kernels()->Get(launch.kernel());
+  if (!kernel.prepares() || phase.max_tokens() == 1)
+    return Status::ok();
+  return invalid(where + ": kernel '" + kernel.symbol()->str() +
+                 "' prepares its scratch, which was expected in phases of one "
+                 "token alone, found one of up to " +
+                 std::to_string(phase.max_tokens()));
+}
+
 /// What makes it possible to launch rows of several sequences one at a time.
 Status checkPosition(const abi::Index &index, const abi::Phase &phase,
                      const abi::Launch &launch, const std::string &where) {
@@ -394,6 +405,7 @@ Status checkPhases(const abi::Index &index) {
           where + ": " + numbered("launch", j, launch.label()->string_view());
       RETORT_RETURN_IF_ERROR(checkLaunch(index, phase, launch, what));
       RETORT_RETURN_IF_ERROR(checkPosition(index, phase, launch, what));
+      RETORT_RETURN_IF_ERROR(checkPrepares(index, phase, launch, what));
     }
   }
   RETORT_ASSIGN_OR_RETURN(uint64_t body,

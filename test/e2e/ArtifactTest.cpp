@@ -240,8 +240,24 @@ TEST(Bench, ReportsItsMeasurements) {
                             "bytes_per_token", "read_gbps", "machine_gbps"})
     EXPECT_GT(found.value(field, 0.0), 0) << field;
   ASSERT_FALSE(found["ledger"].empty());
-  for (const json &line : found["ledger"])
+  double launches = 0;
+  for (const json &line : found["ledger"]) {
     EXPECT_GT(line["bytes"].get<uint64_t>(), 0u) << line;
+    EXPECT_GT(line["percent_of_roof"].get<double>(), 0) << line;
+    if (line["part"] == "decode")
+      launches += line["ms"].get<double>();
+  }
+  ASSERT_EQ(found["ledger_sums"].size(), 2u);
+  EXPECT_EQ(found["ledger_sums"][0]["part"], "prefill");
+  const json &decode = found["ledger_sums"][1];
+  EXPECT_EQ(decode["part"], "decode");
+  EXPECT_EQ(decode["tokens"], 8);
+  EXPECT_NEAR(decode["launches_ms_per_token"].get<double>(), launches / 8,
+              launches / 800);
+  // The clock runs on between launches.
+  EXPECT_LE(decode["launches_ms_per_token"].get<double>(),
+            decode["ms_per_token"].get<double>());
+  EXPECT_FALSE(decode["furthest_from_roof"].empty());
 }
 
 TEST(Bench, RefusesMoreTokensThanTheContextHolds) {

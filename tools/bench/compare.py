@@ -21,11 +21,21 @@ import sys
 import peer_llama_cpp
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Our weights, the peer's file type, and what the pair is called.
+# Our weights, by the name of the artifact. With int4 alone, embedding and output
+# matrix are int8.
+WEIGHTS = {
+    "int4": ["--weights", "int4,embedding=int4,head=int4", "--group-size", "32"],
+    "int4-mix": ["--weights", "int4", "--group-size", "32"],
+    "int8": ["--weights", "int8", "--group-size", "32"],
+    "bf16": ["--weights", "bf16"],
+}
+# What is compared: our weights and the peer's file type.
 PAIRS = {
-    "int4": (["--weights", "int4", "--group-size", "32"], "Q4_0"),
-    "int8": (["--weights", "int8", "--group-size", "32"], "Q8_0"),
-    "bf16": (["--weights", "bf16"], "BF16"),
+    "int4:Q4_0": ("int4", "Q4_0"),
+    "int4-mix:Q4_0": ("int4-mix", "Q4_0"),
+    "int4:Q4_K_M": ("int4", "Q4_K_M"),
+    "int8:Q8_0": ("int8", "Q8_0"),
+    "bf16:BF16": ("bf16", "BF16"),
 }
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -65,10 +75,10 @@ def parse_arguments():
     return args
 
 
-def compile_ours(args, pair):
-    """The artifact of a pair, made anew if the compiler is newer."""
-    flags, _ = PAIRS[pair]
-    artifact = args.cache / f"{args.checkpoint.name}-{pair}.retort"
+def compile_ours(args, weights):
+    """The artifact of our weights, made anew if the compiler is newer."""
+    flags = WEIGHTS[weights]
+    artifact = args.cache / f"{args.checkpoint.name}-{weights}.retort"
     if (artifact.exists()
             and artifact.stat().st_mtime > args.retort.stat().st_mtime):
         return artifact
@@ -89,8 +99,8 @@ def measure_ours(args, artifact):
 
 
 def measure_pair(args, peer, pair):
-    artifact = compile_ours(args, pair)
-    file_type = PAIRS[pair][1]
+    weights, file_type = PAIRS[pair]
+    artifact = compile_ours(args, weights)
     gguf = peer.convert(args.gguf, file_type)
     rounds = []
     for number in range(args.rounds):
@@ -100,7 +110,7 @@ def measure_pair(args, peer, pair):
         print(f"{pair} round {number + 1}: "
               + ", ".join(f"{key} {ours[key]:.1f} / {theirs[key]:.1f}"
                           for key in ours), file=sys.stderr)
-    return {"pair": pair, "peer": file_type,
+    return {"pair": pair, "weights": weights, "peer": file_type,
             "our_bytes": artifact.stat().st_size,
             "their_bytes": gguf.stat().st_size, "rounds": rounds}
 
@@ -121,7 +131,7 @@ def table(results):
              "| decode t/s | ratio |", "|---|---|---|---|---|---|---|"]
     for result in results:
         row = summarize(result)
-        cells = [result["pair"], result["peer"],
+        cells = [result["weights"], result["peer"],
                  f"{result['our_bytes'] / 1e9:.2f} / "
                  f"{result['their_bytes'] / 1e9:.2f}"]
         for ours, theirs, ratio in row.values():

@@ -13,7 +13,7 @@ import sys
 import time
 
 # llama.cpp's numbers for file types.
-FILE_TYPES = {"Q4_0": 2, "Q8_0": 7, "BF16": 32}
+FILE_TYPES = {"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "BF16": 32}
 
 
 class Peer:

@@ -27,6 +27,7 @@ struct BenchOptions {
            prefillChunk = 0;
   std::vector<uint32_t> batch; ///< numbers of sequences; empty: no batches
   bool json = false, ledger = false;
+  Placement pin = Placement::Auto, interleave = Placement::Auto;
 
   /// Positions before the first generated token.
   uint32_t before() const { return std::max(prompt, context); }
@@ -45,12 +46,24 @@ Result<std::shared_ptr<const Model>> openModel(const BenchOptions &o);
 std::vector<int32_t> promptTokens(uint32_t count, uint32_t vocab,
                                   uint32_t sequence);
 
-nlohmann::ordered_json ledgerJson(const std::vector<LedgerLine> &lines,
-                                  const MachinePeaks &machine);
+/// The launches of some tokens, and how long these took by the clock.
+struct LedgerPart {
+  std::string name; ///< "prefill", "decode"
+  uint32_t tokens;
+  double seconds; ///< of all of them
+  std::vector<LedgerLine> lines;
+};
 
-/// Sums of each phase are of one kind of work, so shares are within a phase.
-std::string ledgerTable(const std::vector<LedgerLine> &lines,
-                        const MachinePeaks &machine);
+/// A launch's roof is what it would take if it read at the bandwidth or
+/// computed at the peak (of int8 for integers, else of f32 FMAs), whichever is
+/// longer.
+nlohmann::ordered_json ledgerJson(const LedgerPart &part,
+                                  const MachinePeaks &machine);
+/// What a part's launches sum to, and those furthest from their roof.
+nlohmann::ordered_json ledgerSumJson(const LedgerPart &part,
+                                     const MachinePeaks &machine);
+/// Both as text.
+std::string ledgerTable(const LedgerPart &part, const MachinePeaks &machine);
 
 /// `bench --batch`.
 Status benchBatch(const BenchOptions &o);

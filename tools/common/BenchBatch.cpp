@@ -47,6 +47,7 @@ Result<std::unique_ptr<Batch>> openBatch(const BenchOptions &o,
   options.sequences = sequences;
   options.context = o.prompt + o.gen;
   options.threads = o.threads;
+  options.pin = o.pin;
   options.prefillChunk = o.prefillChunk;
   options.ledger = ledger;
   RETORT_ASSIGN_OR_RETURN(auto batch, Batch::create(model, options));
@@ -103,12 +104,14 @@ Json speedJson(const std::vector<BatchSpeed> &speeds) {
 }
 
 /// A run of its own, since taking times at each launch costs some.
-Result<std::vector<LedgerLine>> takeLedger(const BenchOptions &o,
-                                           uint32_t sequences) {
+Result<LedgerPart> takeLedger(const BenchOptions &o, uint32_t sequences) {
   RETORT_ASSIGN_OR_RETURN(auto batch, openBatch(o, sequences, true));
   batch->resetLedger();
-  RETORT_RETURN_IF_ERROR(decode(*batch, sequences, o));
-  return summarize(batch->ledger(), batch->model().program());
+  RETORT_ASSIGN_OR_RETURN(double tps, decode(*batch, sequences, o));
+  uint32_t tokens = sequences * o.gen;
+  return LedgerPart{"decode of " + std::to_string(sequences) + " sequences",
+                    tokens, tokens / tps,
+                    summarize(batch->ledger(), batch->model().program())};
 }
 
 } // namespace
@@ -136,7 +139,7 @@ Status benchBatch(const BenchOptions &o) {
       MemoryUse memory, predictMemory(batch->model().index(), batch->context(),
                                       batch->threads(), batch->sequences()));
   MachinePeaks machine;
-  std::vector<LedgerLine> ledger;
+  LedgerPart ledger;
   if (o.ledger) {
     RETORT_ASSIGN_OR_RETURN(auto workers, Workers::create(batch->threads()));
     RETORT_ASSIGN_OR_RETURN(machine, measureMachine(*workers));
@@ -147,8 +150,10 @@ Status benchBatch(const BenchOptions &o) {
     Json out = {{"batch", speedJson(speeds)},
                 {"memory_bytes", memory.total()},
                 {"cache_bytes", memory.caches}};
-    if (o.ledger)
+    if (o.ledger) {
       out["ledger"] = ledgerJson(ledger, machine);
+      out["ledger_sums"] = {ledgerSumJson(ledger, machine)};
+    }
     return writeOut(out.dump(2) + "\n");
   }
   std::string text = speedTable(speeds, o) + "memory   " +

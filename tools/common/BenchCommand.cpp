@@ -36,6 +36,7 @@ Result<std::shared_ptr<const Model>> openModel(const BenchOptions &o) {
   OpenOptions open;
   open.threads = o.threads;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
+  RETORT_RETURN_IF_ERROR(placeWeights(*artifact, o.interleave));
   RETORT_ASSIGN_OR_RETURN(ModelText text, ModelText::read(*artifact));
   RETORT_ASSIGN_OR_RETURN(auto model, Model::load(artifact, o.target));
   uint64_t needed = uint64_t(o.before()) + o.gen;
@@ -56,54 +57,6 @@ std::vector<int32_t> promptTokens(uint32_t count, uint32_t vocab,
   return tokens;
 }
 
-Json ledgerJson(const std::vector<LedgerLine> &lines,
-                const MachinePeaks &machine) {
-  Json out = Json::array();
-  for (const LedgerLine &line : lines) {
-    double ns = std::max<double>(line.sum.nanoseconds, 1);
-    double gbps = line.sum.bytes / ns, gflops = line.sum.flops / ns;
-    out.push_back({{"phase", line.phase},
-                   {"label", line.label},
-                   {"runs", line.sum.runs},
-                   {"ms", ns / 1e6},
-                   {"bytes", line.sum.bytes},
-                   {"flops", line.sum.flops},
-                   {"gbps", gbps},
-                   {"gflops", gflops},
-                   {"percent_of_bandwidth", 100 * gbps / machine.readGbps},
-                   {"percent_of_peak", 100 * gflops / machine.gflops}});
-  }
-  return out;
-}
-
-std::string ledgerTable(const std::vector<LedgerLine> &lines,
-                        const MachinePeaks &machine) {
-  char row[256];
-  std::string out;
-  std::snprintf(row, sizeof row, "%-12s %-32s %6s %10s %6s %8s %6s %9s %6s\n",
-                "phase", "launch", "runs", "ms", "share", "GB/s", "of bw",
-                "GFLOP/s", "of fma");
-  out += row;
-  for (const LedgerLine &line : lines) {
-    double phaseNs = 0;
-    for (const LedgerLine &other : lines)
-      if (other.sum.phase == line.sum.phase)
-        phaseNs += other.sum.nanoseconds;
-    double ns = std::max<double>(line.sum.nanoseconds, 1);
-    double gbps = line.sum.bytes / ns, gflops = line.sum.flops / ns;
-    std::snprintf(row, sizeof row,
-                  "%-12s %-32s %6llu %10.3f %5.1f%% %8.2f %5.1f%% %9.2f "
-                  "%5.1f%%\n",
-                  line.phase.c_str(), line.label.c_str(),
-                  static_cast<unsigned long long>(line.sum.runs), ns / 1e6,
-                  100 * ns / std::max(phaseNs, 1.0), gbps,
-                  100 * gbps / machine.readGbps, gflops,
-                  100 * gflops / machine.gflops);
-    out += row;
-  }
-  return out;
-}
-
 namespace {
 
 struct Numbers {
@@ -119,6 +72,7 @@ Result<std::unique_ptr<Session>> openSession(const BenchOptions &o,
   RETORT_ASSIGN_OR_RETURN(auto model, openModel(o));
   SessionOptions options;
   options.threads = o.threads;
+  options.pin = o.pin;
   options.prefillChunk = o.prefillChunk;
   options.ledger = ledger;
   options.context = o.before() + o.gen;
@@ -167,13 +121,23 @@ uint64_t prefillFlops(const Session &session, const BenchOptions &o) {
   return sum;
 }
 
-/// A run of its own, since taking times at each launch costs some.
-Result<std::vector<LedgerLine>> takeLedger(const BenchOptions &o) {
+/// A run of its own, since taking times at each launch costs some: the prompt
+/// and, if any tokens are generated, these.
+Result<std::vector<LedgerPart>> takeLedger(const BenchOptions &o) {
   RETORT_ASSIGN_OR_RETURN(auto session, openSession(o, true));
-  Numbers ignored;
-  RETORT_RETURN_IF_ERROR(prefill(*session, o, ignored));
-  RETORT_RETURN_IF_ERROR(decode(*session, o, ignored));
-  return summarize(session->ledger(), *session->model().index().program());
+  const abi::Program &program = *session->model().index().program();
+  Numbers numbers;
+  std::vector<LedgerPart> parts;
+  RETORT_RETURN_IF_ERROR(prefill(*session, o, numbers));
+  parts.push_back({"prefill", o.prompt, o.prompt / numbers.prefillTps.back(),
+                   summarize(session->ledger(), program)});
+  if (o.gen == 0)
+    return parts;
+  session->resetLedger();
+  RETORT_RETURN_IF_ERROR(decode(*session, o, numbers));
+  parts.push_back({"decode", o.gen, o.gen / numbers.decodeTps.back(),
+                   summarize(session->ledger(), program)});
+  return parts;
 }
 
 Status bench(const BenchOptions &o) {
@@ -198,7 +162,7 @@ Status bench(const BenchOptions &o) {
     numbers.machine.push_back(peaks);
   }
   MachinePeaks machine = medianOf(numbers.machine);
-  std::vector<LedgerLine> ledger;
+  std::vector<LedgerPart> ledger;
   if (o.ledger) {
     RETORT_ASSIGN_OR_RETURN(ledger, takeLedger(o));
   }
@@ -217,8 +181,11 @@ Status bench(const BenchOptions &o) {
                 {"prefill_gflops", prefillGflops},
                 {"machine_gflops", machine.gflops},
                 {"machine_int8_gops", machine.int8Gops}};
-    if (o.ledger)
-      out["ledger"] = ledgerJson(ledger, machine);
+    for (const LedgerPart &part : ledger) {
+      for (Json &line : ledgerJson(part, machine))
+        out["ledger"].push_back(std::move(line));
+      out["ledger_sums"].push_back(ledgerSumJson(part, machine));
+    }
     return writeOut(out.dump(2) + "\n");
   }
   char text[768];
@@ -236,8 +203,10 @@ Status bench(const BenchOptions &o) {
                 100 * prefillGflops / machine.gflops, machine.gflops,
                 100 * prefillGflops / std::max(machine.int8Gops, 1.0),
                 machine.int8Gops);
-  return writeOut(
-      text + (o.ledger ? "\n" + ledgerTable(ledger, machine) : std::string()));
+  std::string tables;
+  for (const LedgerPart &part : ledger)
+    tables += "\n" + ledgerTable(part, machine);
+  return writeOut(text + tables);
 }
 
 /// Throws what CLI11 makes a usage error of.
@@ -283,6 +252,8 @@ Action addBenchCommand(CLI::App &command) {
   command
       .add_option("--threads", o->threads, "Threads; default: all processors")
       ->check(CLI::Range(1, INT32_MAX));
+  addPlacement(command, "--pin", o->pin, kPinHelp);
+  addPlacement(command, "--interleave", o->interleave, kInterleaveHelp);
   command
       .add_option("--prefill-chunk", o->prefillChunk, "Tokens computed at once")
       ->check(CLI::Range(1, INT32_MAX));

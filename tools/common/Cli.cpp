@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <unistd.h>
 
 namespace retort::tools {
@@ -179,6 +180,17 @@ void installSignalHandlers() {
   ::sigaction(SIGTERM, &action, nullptr);
   ::sigaction(SIGHUP, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
+}
+
+void addPlacement(CLI::App &command, const std::string &name,
+                  Placement &placement, const std::string &help) {
+  const std::map<std::string, Placement> names = {{"auto", Placement::Auto},
+                                                  {"on", Placement::On},
+                                                  {"off", Placement::Off}};
+  command.add_option(name, placement, help + ": auto, on or off")
+      ->transform(CLI::CheckedTransformer(names))
+      ->type_name("WHEN")
+      ->default_str("auto");
 }
 
 } // namespace retort::tools

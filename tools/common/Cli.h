@@ -16,6 +16,7 @@
 #define RETORT_TOOLS_COMMON_CLI_H
 
 #include "runtime/support/Status.h"
+#include "runtime/support/Topology.h"
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
@@ -78,6 +79,14 @@ public:
 /// Installs the handlers that CancelScope relies on, and ignores SIGPIPE, so
 /// that writing to a closed pipe is an error with a message.
 void installSignalHandlers();
+
+inline constexpr const char *kPinHelp = "Bind threads to processors";
+inline constexpr const char *kInterleaveHelp =
+    "Spread the weights over memory nodes";
+
+/// Declares an option that takes auto, on or off.
+void addPlacement(CLI::App &command, const std::string &name,
+                  Placement &placement, const std::string &help);
 
 } // namespace retort::tools
 

@@ -17,6 +17,7 @@
 #include <cstdarg>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <set>
 
 namespace retort::tools {
 namespace {
@@ -170,7 +171,10 @@ Json programJson(const abi::Program &program) {
   for (const abi::Kernel *kernel : *program.kernels())
     kernels.push_back({{"symbol", kernel->symbol()->str()},
                        {"scratch_bytes", kernel->scratch_bytes()},
-                       {"num_args", kernel->num_args()}});
+                       {"num_args", kernel->num_args()},
+                       {"prepares", kernel->prepares()},
+                       {"tuned_strips", kernel->tuned_strips()},
+                       {"tuned_gain", kernel->tuned_gain()}});
   for (const abi::Phase *phase : *program.phases()) {
     Json launches = Json::array();
     for (const abi::Launch *launch : *phase->launches())
@@ -181,6 +185,26 @@ Json programJson(const abi::Program &program) {
                       {"launches", launches}});
   }
   return {{"buffers", buffers}, {"kernels", kernels}, {"phases", phases}};
+}
+
+/// What `compile --tune` chose over the tables, by the labels of the launches.
+Json tuningJson(const abi::Program &program) {
+  Json out = Json::array();
+  std::set<uint32_t> seen;
+  for (const abi::Phase *phase : *program.phases())
+    for (const abi::Launch *launch : *phase->launches()) {
+      const abi::Kernel &kernel = *program.kernels()->Get(launch->kernel());
+      if (kernel.tuned_strips() == 0 || !seen.insert(launch->kernel()).second)
+        continue;
+      out.push_back({{"kernel", kernel.symbol()->str()},
+                     {"label", launch->label()->str()},
+                     {"min_tokens", phase->min_tokens()},
+                     {"max_tokens", phase->max_tokens()},
+                     {"strips", kernel.tuned_strips()},
+                     {"tiles", launch->tiles()},
+                     {"gain", kernel.tuned_gain()}});
+    }
+  return out;
 }
 
 Result<Json> codeJson(const Artifact &artifact) {
@@ -236,6 +260,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
   if (index.properties())
     for (const abi::Property *property : *index.properties())
       out["properties"][property->key()->str()] = property->value()->str();
+  out["tuning"] = tuningJson(*index.program());
   if (o.weights)
     out["weights"] = weightsJson(index);
   if (o.program)
@@ -296,6 +321,12 @@ void printSummary(const Json &d, Printer &out) {
                                           : " (not for this machine)",
              features.c_str());
   }
+  for (const Json &t : d["tuning"])
+    out.line("tuned     %-20s %llu to %llu tokens: %llu strips a tile, %.2f "
+             "times as fast as the table's",
+             stringOf(t["label"]), numberOf(t["min_tokens"]),
+             numberOf(t["max_tokens"]), numberOf(t["strips"]),
+             t["gain"].get<double>());
   if (!d["weights_stored"].get<bool>())
     out.line("weights   none, compiled without weights: their sizes are what "
              "they would take");

@@ -59,6 +59,7 @@ Status openModel(RunState &state) {
   modelOptions.weights =
       o.noVerify ? RETORT_WEIGHTS_NEVER : RETORT_WEIGHTS_AUTO;
   modelOptions.target = o.target.empty() ? nullptr : o.target.c_str();
+  modelOptions.interleave = static_cast<retort_placement>(o.interleave);
   retort_model *model = nullptr;
   RETORT_RETURN_IF_ERROR(
       statusOf(retort_model_open(o.model.c_str(), &modelOptions, &model)));
@@ -73,6 +74,7 @@ Status openModel(RunState &state) {
   sessionOptions.threads = o.threads;
   sessionOptions.prefill_chunk = o.prefillChunk;
   sessionOptions.draft = o.mtp;
+  sessionOptions.pin = static_cast<retort_placement>(o.pin);
   retort_session *session = nullptr;
   RETORT_RETURN_IF_ERROR(
       statusOf(retort_session_open(model, &sessionOptions, &session)));
@@ -282,6 +284,8 @@ void declareMachine(CLI::App &command, RunOptions &o) {
   command
       .add_option("--threads", o.threads, "Threads; default: all processors")
       ->check(kPositiveCount);
+  addPlacement(command, "--pin", o.pin, kPinHelp);
+  addPlacement(command, "--interleave", o.interleave, kInterleaveHelp);
   command
       .add_option("--prefill-chunk", o.prefillChunk,
                   "Tokens computed at once; 1: all through the decode path")

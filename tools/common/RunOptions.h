@@ -30,6 +30,7 @@ struct RunOptions {
   std::string target;
   bool mtp = false;
   bool noVerify = false;
+  Placement pin = Placement::Auto, interleave = Placement::Auto;
 };
 
 /// An open model with a session, and how long that took.

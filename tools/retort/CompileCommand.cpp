@@ -65,6 +65,11 @@ std::string toJson(const CompileReport &report, const CompileOptions &options) {
   };
   if (report.usesIntegers)
     json["group_size"] = options.groupSize;
+  if (report.tune)
+    json["tune"] = {{"kernels", report.tune->kernels},
+                    {"timed", report.tune->timed},
+                    {"changed", report.tune->changed},
+                    {"seconds", report.tune->seconds}};
   if (report.verify) {
     json["verify"] = {{"layers", report.verify->layers},
                       {"logits", report.verify->logits},
@@ -91,6 +96,12 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
                      parts + ", weights " + options.weights + ", caches " +
                      report.kv + ", " + std::to_string(report.kernels) +
                      " kernels for " + targets + "\n";
+  if (report.tune)
+    text += "tuned in " + fixed(report.tune->seconds, 1) + " s: of " +
+            std::to_string(report.tune->kernels) + " kernels " +
+            std::to_string(report.tune->timed) + " timed, " +
+            std::to_string(report.tune->changed) +
+            " with other tiles than the table's\n";
   if (options.withoutWeights)
     return text + "compiled in " + fixed(report.totalSeconds, 1) +
            " s without weights, which would take " +
@@ -194,6 +205,14 @@ Action addCompileCommand(CLI::App &command) {
       ->check(CLI::Range(1, 1024));
   command.add_flag("--no-weights", o.withoutWeights,
                    "program and code from config.json alone: for inspect");
+  auto *tune =
+      command.add_flag("--tune", o.tune,
+                       "time tile shapes on this machine and take the fastest");
+  command
+      .add_option("--tune-cache", o.tuningCache,
+                  "what --tune has found (default: retort/tuning.json in "
+                  "XDG_CACHE_HOME or ~/.cache)")
+      ->needs(tune);
   command.add_flag("--verify", o.verify,
                    "compare with the reference interpreter, layer by layer");
   command

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "tools/common/Commands.h"
+#include "tools/retort/AuditCommand.h"
 #include "tools/retort/CompileCommand.h"
 #include "tools/retort/PlanCommand.h"
 #include "tools/retort/ScoreCheckpoint.h"
@@ -40,5 +41,7 @@ int main(int argc, char **argv) {
         return tools::addScoreCommand(command, tools::openCheckpoint);
       });
   add("check", "prove an artifact on this machine", tools::addCheckCommand);
+  add("audit", "prove that an artifact's weights come from a checkpoint",
+      tools::addAuditCommand);
   return tools::runTool(app, argc, argv, [&] { return action(); });
 }

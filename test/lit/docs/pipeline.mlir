@@ -76,12 +76,21 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // PLAN-NEXT: program.buffer @logits activation fixed 65536
 // ...
 // PLAN: program.phase @head_one head tokens(1, 1) {
-// PLAN-NEXT:   program.launch @rms_norm_1 [@hidden, @packed.final.weight, @fixed_2] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 832 flops_per_token 512
-// PLAN-NEXT:   program.launch @linear_6_one [@fixed_2, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2368 flops_per_token 131072
+// PLAN-NEXT:   program.launch @fused_1_one [@hidden, @packed.final.weight, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2560 flops_per_token 131584
 // PLAN-NEXT: }
 // ...
-// PLAN: kernel.entry @linear_6_one tokens(one) {
-// PLAN-NEXT: ^bb0(%arg0: tensor<?x128xf32, #encoding.activation<int16, 32>>, %arg1: tensor<512x128xf32, #encoding.packed<int8, 32>>):
-// PLAN-NEXT:   %0 = kernel.linear %arg0, %arg1 : (tensor<?x128xf32, #encoding.activation<int16, 32>>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x512xf32>
+// PLAN: kernel.entry @fused_1_one tokens(one) {
+// PLAN-NEXT: ^bb0(%arg0: tensor<?x128xf32>, %arg1: tensor<128xf32>, %arg2: tensor<512x128xf32, #encoding.packed<int8, 32>>):
+// PLAN-NEXT:   %0 = kernel.fused %arg0, %arg1, %arg2 : (tensor<?x128xf32>, tensor<128xf32>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x512xf32> {
+// PLAN-NEXT:   ^bb0(%arg3: tensor<?x128xf32>, %arg4: tensor<128xf32>, %arg5: tensor<512x128xf32, #encoding.packed<int8, 32>>):
+// PLAN-NEXT:     %result = kernel.rms_norm %arg3, %arg4 eps 1.000000e-03 from_first_row : (tensor<?x128xf32>, tensor<128xf32>) -> tensor<?x128xf32, #encoding.activation<int16, 32>>
+// PLAN-NEXT:     %1 = kernel.linear %result, %arg5 : (tensor<?x128xf32, #encoding.activation<int16, 32>>, tensor<512x128xf32, #encoding.packed<int8, 32>>) -> tensor<?x512xf32>
+// PLAN-NEXT:     kernel.yield %1 : tensor<?x512xf32>
+// PLAN-NEXT:   }
+// PLAN-NEXT: }
+// ...
+// PLAN: program.phase @head_few head tokens(2, 8) {
+// PLAN-NEXT:   program.launch @rms_norm_1 [@hidden, @packed.final.weight, @fixed_2] tiles 1 tokens_per_tile 8 layer -1 label "rms_norm" bytes_per_token 832 flops_per_token 512
+// PLAN-NEXT:   program.launch @linear_5_few [@fixed_2, @packed.embed.weight, @logits] tiles 16 tokens_per_tile 0 layer -1 label "linear head" weight_bytes 69632 bytes_per_token 2368 flops_per_token 131072
 // PLAN-NEXT: }
 // doc: end

@@ -59,8 +59,7 @@ func.func @forward(%tokens: tensor<?xi32>) -> tensor<?x512xf32> {
 // PLAN: program.phase @draft_body_few draft_body tokens(2, 8)
 // PLAN: program.phase @draft_body_many draft_body tokens(9, 512)
 // PLAN: program.phase @draft_head_one draft_head tokens(1, 1)
-// PLAN-NEXT: program.launch @{{.*}} [@draft_hidden,
-// PLAN-NEXT: program.launch @{{.*}}, @draft_logits]
+// PLAN-NEXT: program.launch @fused_{{.*}} [@draft_hidden, {{.*}}, @draft_logits]
 // PLAN-NOT: draft_head_few
 func.func @draft(%tokens: tensor<?xi32>, %hidden: tensor<?x128xf32>) -> tensor<?x512xf32> {
   %e = model.embedding %tokens, @embed : (tensor<?xi32>) -> tensor<?x128xf32>

@@ -10,6 +10,8 @@ kernel.weight @norm : tensor<128xf32> rows [["n", 0, 128, 0]]
 // CHECK: program.phase @body_one body tokens(1, 1)
 // CHECK-NEXT: program.launch @{{.*}} [@tokens, @embed, @hidden]
 // CHECK: program.phase @head_one head tokens(1, 1)
+// CHECK-NEXT: program.launch @fused_0_one [@hidden, @norm, @embed, @logits]
+// CHECK: program.phase @head_few head tokens(2, 8)
 // CHECK-NEXT: program.launch @{{.*}} [@hidden, @norm, @[[NORMED:[a-z0-9_]+]]]
 // CHECK-NEXT: program.launch @{{.*}} [@[[NORMED]], @embed, @logits]
 func.func @body(%tokens: tensor<?xi32>) -> tensor<?x128xf32> {

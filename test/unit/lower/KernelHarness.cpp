@@ -305,6 +305,8 @@ void CompiledKernel::run(const std::vector<void *> &args,
       tiles.tiles * (tiles.tokensPerTile == 0
                          ? 1
                          : ceilDiv(scalars.n_tokens, tiles.tokensPerTile));
+  if (tiles.prepares)
+    code->function(args.data(), &scalars, scratch.data(), -1);
   for (int64_t i = count - 1; i >= 0; --i)
     code->function(args.data(), &scalars, scratch.data(), i);
 }
