@@ -11,11 +11,19 @@
 #include <cstring>
 #include <dlfcn.h>
 #include <sys/mman.h>
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#endif
 #include <unistd.h>
 
 namespace retort {
 
 Result<LoadedCode> LoadedCode::load(std::span<const char> object) {
+#if defined(__x86_64__)
+  // AMX's tiles (ARCH_REQ_XCOMP_PERM, state 18), in case the code uses them;
+  // whether there are any, hostTarget() knows.
+  ::syscall(SYS_arch_prctl, 0x1023, 18);
+#endif
   int fd = memfd_create("retort-code", MFD_CLOEXEC);
   if (fd < 0)
     return Status::error(Code::Io,

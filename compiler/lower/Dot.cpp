@@ -9,6 +9,8 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
+#include <numeric>
+
 using namespace mlir;
 
 namespace retort {
@@ -35,6 +37,8 @@ std::pair<Value, Value> GroupDot::unpack(Value words) {
     return {k.bitcast(k.bitAnd(packed, mask), k.vecI32()),
             k.bitcast(k.shrLogical(packed, 4), k.vecI32())};
   }
+  if (splitsQuants())
+    return {words, words};
   // Columns 0 and 2 are the low bytes of the halves, 1 and 3 the high ones.
   Value packed = halves(words);
   return {k.bitcast(k.shrArithmetic(k.shl(packed, 8), 8), k.vecI32()),
@@ -86,7 +90,7 @@ Value GroupDot::product(Value w, Value x) {
 Value GroupDot::accumulate(Value acc, Value w, Value x) {
   if (!acc)
     acc = k.zero(k.vecI32());
-  if (step() == DotStep::AArch64Sdot)
+  if (step() == DotStep::AArch64Sdot || step() == DotStep::AArch64Usdot)
     return call("llvm.aarch64.neon.sdot.v4i32.v16i8", k.vecI32(),
                 {acc, bytes(w), bytes(x)});
   if (isInt4)
@@ -97,13 +101,73 @@ Value GroupDot::accumulate(Value acc, Value w, Value x) {
 }
 
 Value GroupDot::add(Value acc, Value w, Value x) {
+  assert(!splitsQuants() && "takes pairs alone");
   if (accumulates())
     return accumulate(acc, w, x);
   Value p = product(w, x);
   return acc ? k.add(acc, p) : p;
 }
 
+std::pair<Value, Value> GroupDot::prepare(Value x0, Value x1) {
+  if (!splitsQuants())
+    return {x0, x1};
+  // Columns 0 and 2 are in x0, 1 and 3 in x1: trn1 and trn2.
+  SmallVector<int64_t> low, high;
+  int64_t n = 4 * k.lanes();
+  for (int64_t i = 0; i < n; i += 2) {
+    low.append({i, n + i});
+    high.append({i + 1, n + i + 1});
+  }
+  Value a = bytes(x0), b = bytes(x1), highs = k.shuffle(a, b, high),
+        lows = k.shuffle(a, b, low);
+  // sdot takes bytes with a sign: low - 128.
+  if (step() == DotStep::AArch64Sdot)
+    lows = k.bitXor(lows, k.constantInt(lows.getType(), 128));
+  return {k.bitcast(highs, k.vecI32()), k.bitcast(lows, k.vecI32())};
+}
+
+/// The sums with high bytes, with low bytes and, where 128 is missing in
+/// these, of the weights lie side by side in one value.
+Value GroupDot::addSplit(Value acc, Value w, Value high, Value low) {
+  int64_t lanes = k.lanes();
+  bool needsSum = step() == DotStep::AArch64Sdot;
+  auto part = [&](int64_t i) {
+    return acc ? k.slice(acc, i * lanes, lanes) : k.zero(k.vecI32());
+  };
+  auto sdot = [&](Value sum, Value x) {
+    return call("llvm.aarch64.neon.sdot.v4i32.v16i8", k.vecI32(),
+                {sum, bytes(w), x});
+  };
+  Value highSum = sdot(part(0), bytes(high));
+  Value lowSum = needsSum ? sdot(part(1), bytes(low))
+                          : call("llvm.aarch64.neon.usdot.v4i32.v16i8",
+                                 k.vecI32(), {part(1), bytes(low), bytes(w)});
+  SmallVector<int64_t> all(2 * lanes);
+  std::iota(all.begin(), all.end(), 0);
+  Value both = k.shuffle(highSum, lowSum, all);
+  if (!needsSum)
+    return both;
+  Value ones = k.constantInt(k.vec(k.i8(), 4 * lanes), 1);
+  // Shuffles take vectors of one length.
+  Value weightSum = sdot(part(2), ones);
+  Value twice = k.shuffle(weightSum, weightSum, all);
+  all.resize(3 * lanes);
+  std::iota(all.begin(), all.end(), 0);
+  return k.shuffle(both, twice, all);
+}
+
+Value GroupDot::finishSplit(Value acc) {
+  int64_t lanes = k.lanes();
+  Value high = k.slice(acc, 0, lanes), low = k.slice(acc, lanes, lanes);
+  if (step() == DotStep::AArch64Usdot)
+    return k.add(k.shl(high, 8), low);
+  Value weights = k.slice(acc, 2 * lanes, lanes);
+  return k.add(k.shl(k.add(k.shl(high, 1), weights), 7), low);
+}
+
 Value GroupDot::addPair(Value acc, Value w0, Value x0, Value w1, Value x1) {
+  if (splitsQuants())
+    return addSplit(acc, w0, x0, x1);
   if (accumulates())
     return accumulate(accumulate(acc, w0, x0), w1, x1);
   Value pair = k.add(product(w0, x0), product(w1, x1));
@@ -111,6 +175,8 @@ Value GroupDot::addPair(Value acc, Value w0, Value x0, Value w1, Value x1) {
 }
 
 Value GroupDot::finish(Value acc) {
+  if (splitsQuants())
+    return finishSplit(acc);
   if (!sumsPairs())
     return acc;
   Value ones = k.constantInt(acc.getType(), 1);

@@ -14,7 +14,13 @@
 /// A group is taken in steps. In a step a lane's 32-bit word of weights meets
 /// the same word of activations: four columns, bytes by bytes, for int4
 /// weights; two, 16 bits by 16 bits, for int8 weights. The words of weights
-/// come from `unpack`; those of an activation are its quants as they lie.
+/// come from `unpack`; those of an activation are its quants as they lie, after
+/// `prepare`.
+///
+/// A target that multiplies bytes alone takes int16 quants apart: x = 256 *
+/// high
+/// + low. Of two words of four columns `prepare` makes one of high and one of
+/// low bytes, and `unpack` gives the packed word for both.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -51,6 +57,14 @@ public:
   mlir::Value start(mlir::Value negatedSums, mlir::Value zeroPoints);
   /// From lanes of i32.
   mlir::Value zeroPointWords(mlir::Value zeroPoints);
+  /// What `addPair` takes for two words of quants that follow each other, in
+  /// all lanes.
+  std::pair<mlir::Value, mlir::Value> prepare(mlir::Value x0, mlir::Value x1);
+  /// Whether `prepare` takes quants apart; only `addPair` can be used then.
+  bool splitsQuants() const {
+    return !isInt4 &&
+           (step() == DotStep::AArch64Sdot || step() == DotStep::AArch64Usdot);
+  }
   /// `acc` (null: zero) plus the products of a step, or of two, as a tree
   /// instead of a chain. Words are lanes of i32.
   mlir::Value add(mlir::Value acc, mlir::Value w, mlir::Value x);
@@ -64,12 +78,16 @@ private:
   /// i32.
   bool accumulates() const {
     return step() == DotStep::X86Vnni ||
-           (step() == DotStep::AArch64Sdot && isInt4);
+           (isInt4 && (step() == DotStep::AArch64Sdot ||
+                       step() == DotStep::AArch64Usdot));
   }
   /// Whether sums of int4 are kept in lanes of i16, each of two columns of
   /// four.
   bool sumsPairs() const { return step() == DotStep::X86Pairs && isInt4; }
   mlir::Value accumulate(mlir::Value acc, mlir::Value w, mlir::Value x);
+  mlir::Value addSplit(mlir::Value acc, mlir::Value w, mlir::Value high,
+                       mlir::Value low);
+  mlir::Value finishSplit(mlir::Value acc);
   mlir::Value product(mlir::Value w, mlir::Value x);
   mlir::Value genericProduct(mlir::Value w, mlir::Value x);
   mlir::Value call(llvm::StringRef intrinsic, mlir::Type type,

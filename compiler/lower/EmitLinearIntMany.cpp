@@ -18,7 +18,7 @@
 ///
 //===----------------------------------------------------------------------===//
 
-#include "compiler/lower/Dot.h"
+#include "compiler/lower/DotTile.h"
 #include "compiler/lower/LinearKernel.h"
 
 using namespace mlir;
@@ -36,7 +36,8 @@ public:
         tokenBlock(linearIntTokenBlock(k.tokenClass())),
         layout(l.tiling, *l.inputs, tokenBlock),
         floats(k.view(k.scratch(), k.index(0), k.f32())),
-        words(k.view(k.scratch(), k.index(0), k.i32())) {
+        words(k.view(k.scratch(), k.index(0), k.i32())),
+        tile(k, l.encoding, words, layout.panel, layout.products) {
     if (l.quantizes)
       return;
     xWords = k.view(l.x, k.index(0), k.i32());
@@ -46,15 +47,24 @@ public:
   void emit();
 
 private:
+  bool usesTiles() const {
+    return tile.isUsed() && tokenBlock % tile.tokens() == 0;
+  }
+  int64_t tileTokens() const {
+    return usesTiles() ? tile.tokens() : k.target().dotTokens;
+  }
   bool hasZeroPoints() const { return l.encoding.kind == EncodingKind::Int4; }
   void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
   void unpackGroup(Index block, Index groupInBlock);
   void prefetchGroup(Index block, Index groupInBlock);
   void registerTile(Index group, Index token, Index sums);
+  /// The products of a register tile less what zero points contribute; what
+  /// `dot.finish` takes unless the target has tiles.
+  Values tileProducts(Index at);
   /// What the sums of a token begin with; `at` is its place in the gathered
   /// inputs.
   Value start(Index at, Value zeroPoints);
-  void addProducts(Value acc, Value tokenScale, Index sums, int64_t v,
+  void addProducts(Value products, Value tokenScale, Index sums, int64_t v,
                    Value rowScales);
 
   LinearKernel &l;
@@ -66,6 +76,7 @@ private:
   int64_t tokenBlock;
   LinearIntManyScratch layout;
   Buffer floats, words, xWords, xFloats;
+  DotTile tile;
 };
 
 /// Columns of a token block as the register tiles go through them.
@@ -75,12 +86,17 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
   k.forLoop(k.index(0), numRows, 1, [&](Index r) {
     Index element = job.xRow ? job.xRow(firstRow + r)
                              : job.xBase + (firstRow + r) * l.xStride;
+    auto arrange = [&](Index to) {
+      if (usesTiles())
+        tile.arrangeQuants(to * steps + layout.quants);
+    };
     if (l.quantizes)
       return k.forLoop(k.index(0), numGroups, 1, [&](Index g) {
         Index to = g * tokenBlock + r;
         l.quantizeGroup(element + (firstGroup + g) * kActivationGroup)
             .store(k, k.scratch(), to * steps + layout.quants,
                    to + layout.scales, to + layout.quantSums);
+        arrange(to);
       });
     LinearKernel::QuantizedRow row = l.quantizedRow(element);
     // Rows are far apart: those of the next columns are wanted when these have
@@ -105,6 +121,7 @@ void LinearIntMany::gather(Index firstRow, Index numRows, Index firstGroup,
                              std::min<int64_t>(4 * n, 32)),
                 words, to * steps + (layout.quants + i), n * 4);
       }
+      arrange(to);
       k.store(k.load(xFloats, row.scales + from), floats, to + layout.scales);
       if (hasZeroPoints())
         k.store(k.load(xWords, row.sums + from), words, to + layout.quantSums);
@@ -117,9 +134,19 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
   Index first = groupInBlock * kActivationGroup;
   for (int64_t v = 0; v < l.vectors(); ++v) {
     int64_t lane = v * k.lanes();
-    for (int64_t i = 0; i < dot.packedWords(); ++i) {
-      auto [w0, w1] = dot.unpack(
-          decode.loadWords(block, first + i * columnStep(l.encoding), v));
+    auto load = [&](int64_t i) {
+      return decode.loadWords(block, first + i * columnStep(l.encoding), v);
+    };
+    if (usesTiles()) {
+      Values packed;
+      for (int64_t i = 0; i < dot.packedWords(); ++i)
+        packed.push_back(load(i));
+      tile.storeWeights(
+          packed, v,
+          l.encoding.zeroPoints ? decode.loadZeroPointInts(block, v) : Value());
+    }
+    for (int64_t i = 0; i < dot.packedWords() && !usesTiles(); ++i) {
+      auto [w0, w1] = dot.unpack(load(i));
       k.store(w0, words, k.index(layout.panel + 2 * i * kStripRows + lane),
               bytes);
       k.store(w1, words,
@@ -127,7 +154,7 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
     }
     k.store(decode.loadScales(block, v), floats,
             k.index(layout.rowScales + lane), bytes);
-    if (l.encoding.zeroPoints)
+    if (l.encoding.zeroPoints && !usesTiles())
       k.store(dot.zeroPointWords(decode.loadZeroPointInts(block, v)), words,
               k.index(layout.zeroPoints + lane), bytes);
   }
@@ -141,10 +168,10 @@ void LinearIntMany::prefetchGroup(Index block, Index groupInBlock) {
   k.prefetch(l.weights, block + l.encoding.scaleOffset());
 }
 
-void LinearIntMany::registerTile(Index group, Index token, Index sums) {
-  int64_t tokens = k.target().dotTokens;
-  int64_t lanes = k.lanes(), steps = dot.steps();
-  Index at = group * tokenBlock + token;
+Values LinearIntMany::tileProducts(Index at) {
+  int64_t tokens = tileTokens(), lanes = k.lanes(), steps = dot.steps();
+  if (usesTiles())
+    return tile.products(at * steps + layout.quants);
   Values acc;
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < l.vectors(); ++v) {
@@ -168,6 +195,13 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
       }
     }
   }
+  return acc;
+}
+
+void LinearIntMany::registerTile(Index group, Index token, Index sums) {
+  int64_t tokens = tileTokens();
+  Index at = group * tokenBlock + token;
+  Values products = tileProducts(at);
   // Before anything is stored, so that all rows of a token share one load.
   Values tokenScales;
   for (int64_t t = 0; t < tokens; ++t)
@@ -175,8 +209,9 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < l.vectors(); ++v) {
       Value rowScales =
-          k.loadVector(floats, k.index(layout.rowScales + v * lanes));
-      addProducts(acc[t * l.vectors() + v], tokenScales[t],
+          k.loadVector(floats, k.index(layout.rowScales + v * k.lanes()));
+      Value p = products[t * l.vectors() + v];
+      addProducts(usesTiles() ? p : dot.finish(p), tokenScales[t],
                   sums + (token + t) * kStripRows, v, rowScales);
     }
 }
@@ -187,14 +222,13 @@ Value LinearIntMany::start(Index at, Value zeroPoints) {
              : Value();
 }
 
-/// Adds a register's products to a token's sums.
-void LinearIntMany::addProducts(Value acc, Value tokenScale, Index sums,
+/// Adds a register's finished products to a token's sums.
+void LinearIntMany::addProducts(Value products, Value tokenScale, Index sums,
                                 int64_t v, Value rowScales) {
-  Value products = k.intToFloat(dot.finish(acc), k.f32());
   Index to = sums + v * k.lanes();
-  k.store(
-      k.fma(k.mul(rowScales, tokenScale), products, k.loadVector(floats, to)),
-      floats, to, 4 * k.lanes());
+  k.store(k.fma(k.mul(rowScales, tokenScale), k.intToFloat(products, k.f32()),
+                k.loadVector(floats, to)),
+          floats, to, 4 * k.lanes());
 }
 
 void LinearIntMany::emit() {
@@ -243,7 +277,7 @@ void LinearIntMany::emit() {
                           ahead / perBlock * l.encoding.blockBytes(),
                       ahead % perBlock);
         // The last tile may take rows of the block that hold no token.
-        k.forLoop(k.index(0), tokens, k.target().dotTokens,
+        k.forLoop(k.index(0), tokens, tileTokens(),
                   [&](Index n) { registerTile(g, n, sumsOf(s)); });
       };
       if (isFew)

@@ -95,6 +95,9 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
   Input x;
   for (int64_t i = 0; i < dot.steps(); ++i)
     x.words.push_back(k.loadSplat(words, row.quants + group * dot.steps() + i));
+  for (int64_t i = 0; i < dot.steps(); i += 2)
+    std::tie(x.words[i], x.words[i + 1]) =
+        dot.prepare(x.words[i], x.words[i + 1]);
   x.scale = k.loadSplat(scales, row.scales + group);
   if (l.encoding.kind == EncodingKind::Int4)
     x.negatedSums = k.loadSplat(words, row.sums + group);

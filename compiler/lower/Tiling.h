@@ -143,10 +143,12 @@ inline int64_t linearIntTokenBlock(kernel::TokenClass tokens) {
 /// `tokens` are taken at a time, in 32-bit elements: a
 /// group of a strip's weights [step][32 rows], its scales and zero points, sums
 /// [strip][token][32 rows], then of a column block of inputs the quants
-/// [group][token][words], scales and sums of quants [group][token].
+/// [group][token][words], scales and sums of quants [group][token], then room
+/// for the products of a tile (DotTile.h).
 struct LinearIntManyScratch {
+  static constexpr int64_t kProductWords = 32 * kStripRows;
   int64_t panel = 0, rowScales, zeroPoints, sums, quants, scales, quantSums,
-          end;
+          products, end;
   LinearIntManyScratch(const LinearTiling &tiling,
                        const ActivationEncoding &inputs, int64_t tokens) {
     int64_t groups = groupsAtATime(inputs);
@@ -156,7 +158,8 @@ struct LinearIntManyScratch {
     quants = sums + tiling.stripsPerTile() * tokens * kStripRows;
     scales = quants + groups * tokens * words(inputs);
     quantSums = scales + groups * tokens;
-    end = quantSums + groups * tokens;
+    products = roundUp<int64_t>(quantSums + groups * tokens, 16);
+    end = products + kProductWords;
   }
   /// Of inputs: as many bytes of either kind, so that those of a token block,
   /// with a strip's sums, stay in the first-level cache.

@@ -23,7 +23,13 @@ const StringRef kX86V4Features[] = {
     "avx2",     "fma",      "f16c",      "bmi",      "bmi2",
     "lzcnt",    "movbe",    "avx512f",   "avx512bw", "avx512cd",
     "avx512dq", "avx512vl", "avx512vnni"};
+const StringRef kX86AmxFeatures[] = {
+    "avx2",     "fma",      "f16c",       "bmi",      "bmi2",
+    "lzcnt",    "movbe",    "avx512f",    "avx512bw", "avx512cd",
+    "avx512dq", "avx512vl", "avx512vnni", "amx-tile", "amx-int8"};
 const StringRef kAArch64Features[] = {"neon", "fullfp16", "dotprod"};
+const StringRef kAArch64I8mmFeatures[] = {"neon", "fullfp16", "dotprod",
+                                          "i8mm"};
 
 const Target kTargets[] = {
     {.name = "x86-64-v3",
@@ -50,6 +56,19 @@ const Target kTargets[] = {
      .fmaChains = 8,
      .dot = DotStep::X86Vnni,
      .dotTokens = 4},
+    {.name = "x86-64-amx",
+     .triple = "x86_64-unknown-linux-gnu",
+     .cpu = "x86-64-v4",
+     .features = "+avx512vnni,+amx-tile,+amx-int8,-prefer-256-bit",
+     .runtimeFeatures = kX86AmxFeatures,
+     .lanes = 16,
+     .registers = 32,
+     .microVectors = 2,
+     .microTokens = 12,
+     .fmaChains = 8,
+     .dot = DotStep::X86Vnni,
+     .dotTokens = 4,
+     .matrix = MatrixStep::X86Amx},
     {.name = "aarch64",
      .triple = "aarch64-unknown-linux-gnu",
      .cpu = "generic",
@@ -61,7 +80,21 @@ const Target kTargets[] = {
      .microTokens = 6,
      .fmaChains = 8,
      .dot = DotStep::AArch64Sdot,
-     .dotTokens = 2},
+     .dotTokens = 2,
+     .matrix = MatrixStep::AArch64Bytes},
+    {.name = "aarch64-i8mm",
+     .triple = "aarch64-unknown-linux-gnu",
+     .cpu = "generic",
+     .features = "+v8.2a,+fullfp16,+dotprod,+i8mm",
+     .runtimeFeatures = kAArch64I8mmFeatures,
+     .lanes = 4,
+     .registers = 32,
+     .microVectors = 4,
+     .microTokens = 6,
+     .fmaChains = 8,
+     .dot = DotStep::AArch64Usdot,
+     .dotTokens = 2,
+     .matrix = MatrixStep::AArch64Smmla},
 };
 
 } // namespace

@@ -23,10 +23,19 @@ namespace retort {
 
 /// How a target multiplies bytes by bytes and sums them in 32-bit lanes.
 enum class DotStep : uint8_t {
-  Generic,     ///< shifts, 32-bit multiplications and additions
-  X86Pairs,    ///< vpmaddubsw, summed in 16 bits, and vpmaddwd
-  X86Vnni,     ///< vpdpbusd, and vpdpwssd for 16 bits
-  AArch64Sdot, ///< sdot
+  Generic,      ///< shifts, 32-bit multiplications and additions
+  X86Pairs,     ///< vpmaddubsw, summed in 16 bits, and vpmaddwd
+  X86Vnni,      ///< vpdpbusd, and vpdpwssd for 16 bits
+  AArch64Sdot,  ///< sdot
+  AArch64Usdot, ///< sdot, and usdot for bytes without sign
+};
+
+/// How a target multiplies the weights of many rows with many tokens.
+enum class MatrixStep : uint8_t {
+  None,         ///< by dot products, from registers
+  AArch64Bytes, ///< by dot products of bytes; for int8 weights alone
+  AArch64Smmla, ///< smmla and usmmla: 2 rows by 2 tokens by 8 columns
+  X86Amx,       ///< tiles: 16 rows by 16 tokens by 32 columns
 };
 
 struct Target {
@@ -49,6 +58,7 @@ struct Target {
   /// Tokens of the register tile of an integer matrix product, a divisor of
   /// 8: a strip's rows by these fit the registers.
   int64_t dotTokens;
+  MatrixStep matrix = MatrixStep::None;
 };
 
 /// All targets, in the order of preference on one architecture (best last).

@@ -107,6 +107,8 @@ Result<CodeModule> CodeModule::load(const Artifact &artifact,
     return object.takeStatus().withContext(where);
   if (Status good = checkObject(*object, hostCpu()); !good.isOk())
     return std::move(good).withContext(where);
+  if (Status granted = requestFeatures(target); !granted.isOk())
+    return std::move(granted).withContext(where);
 
   CodeModule module;
   module.name = target.name()->str();

@@ -11,8 +11,13 @@
 #include <optional>
 #include <vector>
 
+#include <cerrno>
+#include <cstring>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -23,8 +28,13 @@ namespace {
 #if defined(__x86_64__)
 
 enum Register { Eax, Ebx, Ecx, Edx };
-/// Register state that the system must save for a feature to be usable.
-enum State : uint64_t { None = 0, Avx = 0x6, Avx512 = 0xe6 };
+/// Register state that the system must save for a feature to be usable, as bits
+/// of XCR0.
+enum State : uint64_t { None = 0, Avx = 0x6, Avx512 = 0xe6, Amx = 0x60000 };
+/// The kernel's, from arch/x86/include/uapi/asm/prctl.h.
+constexpr int kArchGetXcompSupp = 0x1021, kArchReqXcompPerm = 0x1023;
+/// Number of the state that holds tiles.
+constexpr unsigned kTileData = 18;
 
 /// One bit of CPUID, from the vendors' manuals.
 struct Bit {
@@ -74,7 +84,10 @@ constexpr Bit kBits[] = {
     {"avx512vnni", 7, 0, Ecx, 11, Avx512},
     {"avx512bitalg", 7, 0, Ecx, 12, Avx512},
     {"avx512vpopcntdq", 7, 0, Ecx, 14, Avx512},
+    {"amx-bf16", 7, 0, Edx, 22, Amx},
     {"avx512fp16", 7, 0, Edx, 23, Avx512},
+    {"amx-tile", 7, 0, Edx, 24, Amx},
+    {"amx-int8", 7, 0, Edx, 25, Amx},
     {"avxvnni", 7, 1, Eax, 4, Avx},
     {"avx512bf16", 7, 1, Eax, 5, Avx512},
     {"avxifma", 7, 1, Eax, 23, Avx},
@@ -83,32 +96,27 @@ constexpr Bit kBits[] = {
     {"lzcnt", kExtended, 0, Ecx, 5, None},
 };
 
-Cpu detect() {
-  Cpu cpu{"x86_64", {"64bit"}};
-  unsigned regs[4];
-  uint64_t saved = 0;
-  if (__get_cpuid(1, &regs[Eax], &regs[Ebx], &regs[Ecx], &regs[Edx]) &&
-      (regs[Ecx] >> 27 & 1)) {
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    saved = uint64_t(high) << 32 | low;
-  }
-  for (const Bit &bit : kBits) {
-    // CPUID answers a leaf beyond its last with data of another one.
-    if (bit.leaf == 7 && bit.subleaf > 0) {
-      if (!__get_cpuid_count(7, 0, &regs[Eax], &regs[Ebx], &regs[Ecx],
-                             &regs[Edx]) ||
-          regs[Eax] < bit.subleaf)
-        continue;
-    }
-    if (!__get_cpuid_count(bit.leaf, bit.subleaf, &regs[Eax], &regs[Ebx],
-                           &regs[Ecx], &regs[Edx]))
-      continue;
-    if ((regs[bit.reg] >> bit.bit & 1) && (saved & bit.state) == bit.state)
-      cpu.features.insert(bit.name);
-  }
-  return cpu;
+uint32_t valueOf(const X86Machine::Registers &regs, Register reg) {
+  return reg == Eax   ? regs.eax
+         : reg == Ebx ? regs.ebx
+         : reg == Ecx ? regs.ecx
+                      : regs.edx;
 }
+
+/// Why the kernel would not grant tiles; empty if it would.
+std::string whyNoTiles(const X86Machine &machine) {
+  uint64_t supported = 0;
+  int error = machine.archPrctl(kArchGetXcompSupp, &supported);
+  if (error)
+    return std::string("the kernel doesn't offer AMX's registers, as Linux "
+                       "since 5.16 does: ") +
+           std::strerror(error);
+  return supported >> kTileData & 1
+             ? ""
+             : "the kernel doesn't offer AMX's registers";
+}
+
+Cpu detect() { return detectCpu(X86Machine::host()); }
 
 #elif defined(__aarch64__)
 
@@ -156,14 +164,100 @@ std::string lacking(const abi::Target &target, const Cpu &cpu) {
   if (arch != cpu.arch)
     return "needs " + arch + ", this machine is " + cpu.arch;
   std::string missing;
-  for (const auto *feature : *target.features())
-    if (!cpu.has(bare(feature->string_view())))
-      missing += (missing.empty() ? "" : ", ") +
-                 std::string(bare(feature->string_view()));
+  for (const auto *feature : *target.features()) {
+    std::string name(bare(feature->string_view()));
+    if (cpu.has(name))
+      continue;
+    missing += (missing.empty() ? "" : ", ") + name;
+    if (auto why = cpu.withheld.find(name); why != cpu.withheld.end())
+      missing += " (" + why->second + ")";
+  }
   return missing.empty() ? "" : "this machine lacks " + missing;
 }
 
 } // namespace
+
+#if defined(__x86_64__)
+
+X86Machine X86Machine::host() {
+  X86Machine machine;
+  machine.cpuid = [](uint32_t leaf, uint32_t subleaf) {
+    Registers regs;
+    if (!__get_cpuid_count(leaf, subleaf, &regs.eax, &regs.ebx, &regs.ecx,
+                           &regs.edx))
+      return Registers();
+    return regs;
+  };
+  machine.xcr0 = [] {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return uint64_t(high) << 32 | low;
+  };
+  machine.archPrctl = [](int code, uint64_t *argument) {
+    long result = code == kArchReqXcompPerm
+                      ? ::syscall(SYS_arch_prctl, code, *argument)
+                      : ::syscall(SYS_arch_prctl, code, argument);
+    return result == 0 ? 0 : errno;
+  };
+  return machine;
+}
+
+Cpu detectCpu(const X86Machine &machine) {
+  Cpu cpu{"x86_64", {"64bit"}};
+  // Whether the system has made XCR0 readable.
+  uint64_t saved =
+      machine.cpuid(1, 0).ecx >> 27 & 1 ? machine.xcr0() : uint64_t(0);
+  std::optional<std::string> noTiles;
+  for (const Bit &bit : kBits) {
+    // CPUID answers a subleaf beyond its last with data of another one.
+    if (bit.leaf == 7 && bit.subleaf > machine.cpuid(7, 0).eax)
+      continue;
+    auto regs = machine.cpuid(bit.leaf, bit.subleaf);
+    if (!(valueOf(regs, bit.reg) >> bit.bit & 1))
+      continue;
+    if ((saved & bit.state) != bit.state) {
+      cpu.withheld[bit.name] = "the system doesn't save its registers";
+      continue;
+    }
+    if (bit.state == Amx) {
+      if (!noTiles)
+        noTiles = whyNoTiles(machine);
+      if (!noTiles->empty()) {
+        cpu.withheld[bit.name] = *noTiles;
+        continue;
+      }
+    }
+    cpu.features.insert(bit.name);
+  }
+  return cpu;
+}
+
+Status requestFeatures(const std::set<std::string> &features,
+                       const X86Machine &machine) {
+  if (!features.contains("amx-tile"))
+    return Status::ok();
+  uint64_t state = kTileData;
+  int error = machine.archPrctl(kArchReqXcompPerm, &state);
+  if (error)
+    return Status::error(
+        Code::Incompatible,
+        std::string("the kernel refuses the use of AMX's tiles: ") +
+            std::strerror(error));
+  return Status::ok();
+}
+
+Status requestFeatures(const abi::Target &target) {
+  std::set<std::string> features;
+  for (const auto *feature : *target.features())
+    features.insert(std::string(bare(feature->string_view())));
+  return requestFeatures(features);
+}
+
+#else
+
+Status requestFeatures(const abi::Target &) { return Status::ok(); }
+
+#endif
 
 const Cpu &hostCpu() {
   static const Cpu cpu = detect();

@@ -60,6 +60,7 @@ Json modelJson(const abi::Index &index) {
 
 Json targetsJson(const abi::Index &index) {
   Json out = Json::array();
+  auto used = chooseTarget(index, hostCpu());
   for (const abi::Target *target : *index.targets()) {
     Json features = Json::array();
     for (const auto *feature : *target->features())
@@ -70,7 +71,8 @@ Json targetsJson(const abi::Index &index) {
                    {"triple", target->triple()->str()},
                    {"features", features},
                    {"section", target->section()},
-                   {"runs_here", runs}});
+                   {"runs_here", runs},
+                   {"used_here", used.isOk() && *used == out.size()}});
   }
   return out;
 }
@@ -316,7 +318,9 @@ void printSummary(const Json &d, Printer &out) {
     for (const Json &f : t["features"])
       features += (features.empty() ? "" : " ") + f.get<std::string>();
     out.line("target    %s%s: %s", stringOf(t["name"]),
-             t["runs_here"].get<bool>() ? "" : " (not for this machine)",
+             t["used_here"].get<bool>()   ? " (used on this machine)"
+             : t["runs_here"].get<bool>() ? ""
+                                          : " (not for this machine)",
              features.c_str());
   }
   for (const Json &t : d["tuning"])

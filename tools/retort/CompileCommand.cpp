@@ -187,8 +187,9 @@ Action addCompileCommand(CLI::App &command) {
       ->capture_default_str();
   command
       .add_option("--target", o.targets,
-                  "CPUs to generate code for: x86-64-v3, x86-64-v4, aarch64; "
-                  "default: what this machine has")
+                  "CPUs to generate code for: x86-64-v3, x86-64-v4, "
+                  "x86-64-amx, aarch64, aarch64-i8mm; default: what this "
+                  "machine has")
       ->delimiter(',');
   command
       .add_option("--max-context", flags->maxContext,

@@ -93,6 +93,15 @@ TEST(TargetTest, SaysWhatThisMachineLacks) {
               HasSubstr("aarch64: needs aarch64, this machine is x86_64"));
 }
 
+TEST(TargetTest, SaysWhyTheSystemWithholdsAFeature) {
+  ThreeTargets three;
+  Cpu cpu{"x86_64", {"avx2", "fma", "avx512f"}};
+  cpu.withheld["avx512vnni"] = "the system doesn't save its registers";
+  EXPECT_EQ(three.choose(cpu, "x86-64-v4"),
+            "compiled for another CPU: x86-64-v4: this machine lacks "
+            "avx512vnni (the system doesn't save its registers)");
+}
+
 TEST(TargetTest, HostHasItsBaseline) {
 #if defined(__x86_64__)
   EXPECT_EQ(hostCpu().arch, "x86_64");

@@ -46,7 +46,12 @@ struct Product {
   }
   Result<CompiledKernel> compile(const char *tokenClass,
                                  bool quantizes = false) const {
-    return CompiledKernel::compile(entry(tokenClass, quantizes), *hostTarget());
+    std::string text = entry(tokenClass, quantizes);
+    // On one architecture a machine runs what comes before its own target.
+    bool isNative =
+        target->triple == hostTarget()->triple && target <= hostTarget();
+    return isNative ? CompiledKernel::compile(text, *target)
+                    : CompiledKernel::emulate(text, *target);
   }
   std::vector<float> run(const CompiledKernel &kernel, uint8_t *x,
                          int64_t tokens) {
@@ -65,6 +70,7 @@ struct Product {
   ActivationEncoding inputs;
   bool swiglu;
   int64_t outputs, xStride, outStride;
+  const Target *target = hostTarget();
 };
 
 struct Case {
@@ -72,10 +78,20 @@ struct Case {
   int64_t rows, cols;
   bool swiglu;
   std::vector<int64_t> manyTokens;
+  const char *emulated = nullptr; ///< a target, in place of the machine's
+
+  Product product() const {
+    Product made(encoding, rows, cols, swiglu);
+    if (emulated)
+      made.target = findTarget(emulated);
+    return made;
+  }
 };
 
 void PrintTo(const Case &c, std::ostream *os) {
   *os << c.encoding << ' ' << c.rows << 'x' << c.cols << " swiglu " << c.swiglu;
+  if (c.emulated)
+    *os << " for " << c.emulated;
 }
 
 class LinearIntKernels : public testing::TestWithParam<Case> {
@@ -90,7 +106,7 @@ protected:
 void LinearIntKernels::check(const char *tokenClass,
                              const std::vector<int64_t> &tokenCounts) {
   const Case &c = GetParam();
-  Product product(c.encoding, c.rows, c.cols, c.swiglu);
+  Product product = c.product();
   auto kernel = product.compile(tokenClass);
   ASSERT_TRUE(kernel) << kernel.status().message();
   for (int64_t n : tokenCounts) {
@@ -133,7 +149,7 @@ TEST_P(LinearIntKernels, ManyTokens) { check("many", GetParam().manyTokens); }
 /// algorithm computes it.
 TEST_P(LinearIntKernels, ATokensResultIsTheSameInEveryClass) {
   const Case &c = GetParam();
-  Product product(c.encoding, c.rows, c.cols, c.swiglu);
+  Product product = c.product();
   auto one = product.compile("one"), few = product.compile("few"),
        many = product.compile("many");
   ASSERT_TRUE(few) << few.status().message();
@@ -158,6 +174,44 @@ TEST_P(LinearIntKernels, ATokensResultIsTheSameInEveryClass) {
     }
 }
 
+/// Sums of integers are exact, and what follows is done in every lane alike.
+TEST_P(LinearIntKernels, EveryTargetGivesTheSameBits) {
+  const Case &c = GetParam();
+  if (!c.emulated)
+    GTEST_SKIP() << "nothing to compare this machine's target with";
+  Product there = c.product(), here = c.product();
+  here.target = hostTarget();
+  constexpr int64_t kTokens = 45;
+  QuantizedRows x(there.inputs, randomFloats(kTokens * c.cols, 3), c.cols,
+                  there.xStride, 3);
+  for (const char *tokens : {"one", "few", "many"}) {
+    auto emulated = there.compile(tokens), native = here.compile(tokens);
+    ASSERT_TRUE(emulated) << emulated.status().message();
+    ASSERT_TRUE(native) << native.status().message();
+    int64_t n = tokens[0] == 'o' ? 1 : tokens[0] == 'f' ? 5 : kTokens;
+    EXPECT_EQ(there.run(*emulated, x.bytes.data(), n),
+              here.run(*native, x.bytes.data(), n))
+        << tokens;
+  }
+}
+
+std::vector<Case> emulatedCases() {
+  std::vector<Case> all;
+  for (const Target &target : allTargets())
+    if (target.name != "x86-64-v3")
+      for (Case c : {Case{"int4<32>", 64, 40, false, {1, 13, 33, 130}},
+                     Case{"int4<64, zero_points>", 64, 200, true, {31}},
+                     Case{"int8<32>", 64, 100, false, {1, 13, 33, 130}},
+                     Case{"int8<128>", 64, 300, true, {31}}}) {
+        c.emulated = target.name.data();
+        all.push_back(c);
+      }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(OtherTargets, LinearIntKernels,
+                         testing::ValuesIn(emulatedCases()));
+
 INSTANTIATE_TEST_SUITE_P(
     Encodings, LinearIntKernels,
     testing::Values(
@@ -178,8 +232,11 @@ TEST(LinearInt, ExtremesDoNotOverflow) {
   if (!hostTarget())
     GTEST_SKIP() << "this machine runs none of the targets";
   for (const char *encoding : {"int4<32, zero_points>", "int8<32>"})
-    for (int sign : {1, -1}) {
+    for (auto [sign, index] :
+         {std::pair(1, 0), {1, 1}, {-1, 2}, {1, 3}, {-1, 4}, {-1, 0}}) {
       Product product(encoding, 32, 64, false);
+      product.target = &allTargets()[index];
+      SCOPED_TRACE(product.target->name.str());
       bool isInt4 = product.weight.encoding.kind == EncodingKind::Int4;
       const PackedEncoding &e = product.weight.encoding;
       for (int64_t b = 0; b < 2; ++b) {
@@ -236,6 +293,7 @@ TEST(LinearInt, EveryTargetUsesItsDotInstructions) {
   struct Expected {
     const char *encoding, *target;
     std::vector<const char *> instructions;
+    std::vector<const char *> classes = {"one", "few", "many"};
   };
   const Expected cases[] = {
       {"int4<32>", "x86-64-v3", {"vpmaddubsw", "vpaddw", "vpmaddwd"}},
@@ -243,13 +301,16 @@ TEST(LinearInt, EveryTargetUsesItsDotInstructions) {
       {"int4<32>", "x86-64-v4", {"vpdpbusd"}},
       {"int8<32>", "x86-64-v4", {"vpdpwssd"}},
       {"int4<32>", "aarch64", {"sdot"}},
-      {"int8<32>", "aarch64", {"mla"}},
+      {"int8<32>", "aarch64", {"sdot"}},
+      // What many tokens take is in TilesFitTheRegisters.
+      {"int4<32>", "aarch64-i8mm", {"sdot"}, {"one", "few"}},
+      {"int8<32>", "aarch64-i8mm", {"sdot", "usdot"}, {"one"}},
   };
   mlir::DialectRegistry registry;
   registerCodegenDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
   for (const Expected &c : cases)
-    for (const char *tokens : {"one", "few", "many"}) {
+    for (const char *tokens : c.classes) {
       Product product(c.encoding, 256, 256, false);
       auto module = mlir::parseSourceString<mlir::ModuleOp>(
           product.entry(tokens, false), mlir::ParserConfig(&context));
@@ -261,6 +322,38 @@ TEST(LinearInt, EveryTargetUsesItsDotInstructions) {
             << c.encoding << ' ' << tokens << " for " << c.target << " without "
             << instruction;
     }
+}
+
+/// What the many tokens of a launch are multiplied with, and that registers
+/// suffice: LLVM marks each spill in a comment.
+TEST(LinearInt, TilesFitTheRegisters) {
+  mlir::DialectRegistry registry;
+  registerCodegenDialects(registry);
+  mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
+  struct Expected {
+    const char *encoding, *target;
+    std::vector<const char *> instructions;
+  };
+  for (const Expected &c :
+       {Expected{"int4<32>", "x86-64-amx", {"tdpbssd", "tileloadd"}},
+        {"int8<32>", "x86-64-amx", {"tdpbssd", "tdpbusd", "ldtilecfg"}},
+        {"int4<32>", "aarch64-i8mm", {"smmla"}},
+        {"int8<32>", "aarch64-i8mm", {"smmla", "usmmla"}},
+        {"int8<32>", "aarch64", {"sdot"}}}) {
+    Product product(c.encoding, 256, 256, false);
+    auto module = mlir::parseSourceString<mlir::ModuleOp>(
+        product.entry("many", false), mlir::ParserConfig(&context));
+    ASSERT_TRUE(module);
+    auto text = dumpCode(*module, *findTarget(c.target), TextForm::Assembly);
+    ASSERT_TRUE(text) << text.status().message();
+    for (const char *instruction : c.instructions)
+      EXPECT_NE(text->find(instruction), std::string::npos)
+          << c.encoding << " for " << c.target << " without " << instruction;
+    for (const char *spill :
+         {"16-byte Folded Spill", "64-byte Spill", "1024-byte"})
+      EXPECT_EQ(text->find(spill), std::string::npos)
+          << c.encoding << " for " << c.target << " spills";
+  }
 }
 
 } // namespace

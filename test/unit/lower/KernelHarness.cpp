@@ -8,6 +8,8 @@
 
 #include "test/unit/lower/KernelHarness.h"
 
+#include "test/unit/lower/Emulation.h"
+
 #include "compiler/codegen/Codegen.h"
 #include "compiler/codegen/LoadedCode.h"
 
@@ -257,6 +259,17 @@ struct CompiledKernel::Loaded {
 
 Result<CompiledKernel> CompiledKernel::compile(const std::string &entry,
                                                const Target &target) {
+  return make(entry, target, /*isEmulated=*/false);
+}
+
+Result<CompiledKernel> CompiledKernel::emulate(const std::string &entry,
+                                               const Target &target) {
+  return make(entry, target, /*isEmulated=*/true);
+}
+
+Result<CompiledKernel> CompiledKernel::make(const std::string &entry,
+                                            const Target &target,
+                                            bool isEmulated) {
   mlir::DialectRegistry registry;
   registerCodegenDialects(registry);
   mlir::MLIRContext context(registry, mlir::MLIRContext::Threading::DISABLED);
@@ -267,8 +280,14 @@ Result<CompiledKernel> CompiledKernel::compile(const std::string &entry,
   CompiledKernel kernel;
   auto op = *module->getOps<kernel::EntryOp>().begin();
   kernel.tiles = getTiling(op.getLaunch(), op.getTokens());
-  RETORT_ASSIGN_OR_RETURN(std::vector<char> object,
-                          compileToSharedObject(*module, target, 1));
+  auto compiled = [&]() -> Result<std::vector<char>> {
+    if (!isEmulated)
+      return compileToSharedObject(*module, target, 1);
+    RETORT_ASSIGN_OR_RETURN(std::string ir,
+                            dumpCode(*module, target, TextForm::LLVMIR));
+    return emulateCode(std::move(ir));
+  };
+  RETORT_ASSIGN_OR_RETURN(std::vector<char> object, compiled());
   RETORT_ASSIGN_OR_RETURN(LoadedCode loaded, LoadedCode::load(object));
   retort_kernel_fn function = loaded.find("k");
   if (!function)

@@ -114,12 +114,17 @@ public:
   /// `entry` is the text of one kernel.entry named @k.
   static Result<CompiledKernel> compile(const std::string &entry,
                                         const Target &target);
+  /// The same for a target whose code runs here in emulation (Emulation.h).
+  static Result<CompiledKernel> emulate(const std::string &entry,
+                                        const Target &target);
   /// Runs every tile, in a scrambled order.
   void run(const std::vector<void *> &args,
            retort_kernel_scalars scalars) const;
   const Tiling &tiling() const { return tiles; }
 
 private:
+  static Result<CompiledKernel> make(const std::string &entry,
+                                     const Target &target, bool isEmulated);
   struct Loaded;
   std::shared_ptr<Loaded> code;
   Tiling tiles;
