@@ -17,6 +17,7 @@
 #include "compiler/plan/BuildProgram.h"
 #include "compiler/quantize/Passes.h"
 #include "compiler/quantize/WeightClasses.h"
+#include "compiler/pack/KeptEncoding.h"
 #include "compiler/targets/Target.h"
 #include "dialects/Kernel/Kernel.h"
 #include "dialects/Model/Model.h"
@@ -29,6 +30,7 @@
 #include "llvm/Support/Path.h"
 
 #include <chrono>
+#include <map>
 #include <thread>
 
 using namespace mlir;
@@ -108,6 +110,7 @@ private:
   Status checkContext();
   Status checkTexts();
   Status buildModule();
+  void markKept();
   Status markZeroPoints();
   Status runStage(Stage stage);
   Status dump(Stage stage, const std::string &suffix, const std::string &text);
@@ -214,6 +217,14 @@ Status Compiler::choose() {
                          "'" +
                              options.kv + "'");
   report.kv = pipeline.kv;
+  if (options.activations != "auto" && options.activations != "f32" &&
+      options.activations != "int")
+    return Status::error(Code::InvalidArgument,
+                         "--activations: expected auto, f32 or int, found '" +
+                             options.activations + "'");
+  pipeline.roundActivations = options.activations == "auto"
+                                  ? !choice.isExact()
+                                  : options.activations == "int";
   return Status::ok();
 }
 
@@ -334,6 +345,33 @@ Status Compiler::markZeroPoints() {
   return Status::ok();
 }
 
+/// Tells the passes what the checkpoint has quantized.
+void Compiler::markKept() {
+  std::map<std::string, int> unheld; // by reason
+  for (auto op : module->getOps<model::WeightOp>()) {
+    const TensorView *view = source->find(op.getSymName().str());
+    auto setBlock = [&](int64_t rows, int64_t cols) {
+      op->setAttr(kScaleBlockAttr,
+                  DenseI64ArrayAttr::get(&context, {rows, cols}));
+    };
+    if (view && view->scales)
+      setBlock(view->scales->blockRows, view->scales->blockCols);
+    if (!view || !view->quantized)
+      continue;
+    KeptEncoding kept = keptEncoding(*view->quantized);
+    if (!kept.reason.empty()) {
+      ++unheld[kept.reason];
+      continue;
+    }
+    op->setAttr(kKeptEncodingAttr,
+                encoding::PackedAttr::get(&context, kept.encoding));
+    setBlock(1, view->quantized->groupSize);
+  }
+  for (const auto &[reason, count] : unheld)
+    tell(std::to_string(count) + " matrices are stored with " + reason +
+         ", which no encoding of integers holds: kept, they are packed as f32");
+}
+
 Status Compiler::buildModule() {
   context.loadDialect<encoding::EncodingDialect, kernel::KernelDialect,
                       model::ModelDialect, program::ProgramDialect,
@@ -341,12 +379,7 @@ Status Compiler::buildModule() {
   module = importModel(context, source->config(), [&](llvm::StringRef name) {
     return source->find(std::string_view(name))->dtype;
   });
-  for (auto op : module->getOps<model::WeightOp>())
-    if (const TensorView *view = source->find(op.getSymName().str());
-        view && view->scales)
-      op->setAttr(kScaleBlockAttr,
-                  DenseI64ArrayAttr::get(&context, {view->scales->blockRows,
-                                                    view->scales->blockCols}));
+  markKept();
   if (source->holdsWeights())
     RETORT_RETURN_IF_ERROR(markZeroPoints());
   for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse, Stage::Plan})

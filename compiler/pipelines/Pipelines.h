@@ -32,6 +32,9 @@ std::optional<Stage> parseStage(llvm::StringRef name);
 struct PipelineOptions {
   std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;           ///< inputs that share a scale
+  /// Integer weights meet activations that are rounded to integers; else they
+  /// are decoded to f32.
+  bool roundActivations = true;
   std::string kv = "f32";       ///< what caches hold: a CacheElement's name
   int64_t maxChunk = 512;       ///< tokens of a chunk, at most
 };
