@@ -115,8 +115,8 @@ private:
   /// Of the elements of a quantized matrix without weights.
   static uint64_t imaginedBytes(const TensorView &view) {
     int bits = view.quantized ? view.quantized->bits : 8;
-    return static_cast<uint64_t>(view.elements()) * static_cast<uint64_t>(bits) /
-           8;
+    return static_cast<uint64_t>(view.elements()) *
+           static_cast<uint64_t>(bits) / 8;
   }
 
   /// Whether a tensor is there, as it is or quantized.
@@ -286,9 +286,9 @@ private:
     const TensorView *head = findStored(kHead);
     if (!config.tieWordEmbeddings || !isStored(kHead))
       return;
-    if (config.quant && (isStoredQuantized(*config.quant, kHead, stored) ||
-                         !head || isStoredQuantized(*config.quant, kEmbedding,
-                                                    stored))) {
+    if (config.quant &&
+        (isStoredQuantized(*config.quant, kHead, stored) || !head ||
+         isStoredQuantized(*config.quant, kEmbedding, stored))) {
       untie();
       return;
     }
@@ -468,8 +468,8 @@ private:
     constexpr std::string_view kBias = ".bias";
     if (!name.ends_with(kBias))
       return false;
-    const TensorView *weight = checkpoint.find(
-        name.substr(0, name.size() - kBias.size()) + ".weight");
+    const TensorView *weight =
+        checkpoint.find(name.substr(0, name.size() - kBias.size()) + ".weight");
     return weight && weight->quantized &&
            std::ranges::all_of(
                view.bytes, [](std::byte byte) { return byte == std::byte(0); });

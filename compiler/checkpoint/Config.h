@@ -149,7 +149,7 @@ struct ModelConfig {
   std::optional<DType> storedDType;
   std::optional<MlaConfig> mla; ///< deepseek_v3
   std::optional<MoeConfig> moe; ///< deepseek_v3, also if all layers are dense
-  std::optional<Fp8Config> fp8;     ///< from `quantization_config`, or
+  std::optional<Fp8Config> fp8; ///< from `quantization_config`, or
   std::optional<QuantConfig> quant; ///< what other methods say there
   /// Multi-token-prediction layers that are used, 0 or 1: one if config.json
   /// declares any (as deepseek_v3 does by default); Checkpoint::open clears it

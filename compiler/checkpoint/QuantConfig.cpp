@@ -66,12 +66,12 @@ constexpr std::string_view kGptqFields[] = {
     "act_group_aware",
 };
 constexpr std::string_view kAwqFields[] = {
-    "quant_method",       "bits",
-    "w_bit",              "group_size",
-    "q_group_size",       "zero_point",
-    "version",            "backend",
-    "do_fuse",            "fuse_max_seq_len",
-    "modules_to_fuse",    "modules_to_not_convert",
+    "quant_method",    "bits",
+    "w_bit",           "group_size",
+    "q_group_size",    "zero_point",
+    "version",         "backend",
+    "do_fuse",         "fuse_max_seq_len",
+    "modules_to_fuse", "modules_to_not_convert",
     "exllama_config",
 };
 constexpr std::string_view kCompressedFields[] = {
@@ -90,9 +90,10 @@ constexpr std::string_view kGroupFields[] = {
     "targets", "weights", "input_activations", "output_activations", "format",
 };
 constexpr std::string_view kWeightsFields[] = {
-    "num_bits",      "type",     "symmetric",       "group_size",
-    "strategy",      "dynamic",  "actorder",        "observer",
-    "observer_kwargs", "block_structure", "scale_dtype", "zp_dtype",
+    "num_bits",        "type",        "symmetric",
+    "group_size",      "strategy",    "dynamic",
+    "actorder",        "observer",    "observer_kwargs",
+    "block_structure", "scale_dtype", "zp_dtype",
 };
 
 void refuseUnknown(ConfigFields &fields, const json &object,
@@ -134,9 +135,9 @@ Result<std::vector<std::string>> readStrings(ConfigFields &fields,
     return out;
   bool isList = list->is_array() && list->size() <= kMaxPatterns;
   for (size_t i = 0; isList && i < list->size(); ++i) {
-    isList = (*list)[i].is_string() &&
-             (*list)[i].get_ref<const std::string &>().size() <=
-                 kMaxPatternBytes;
+    isList =
+        (*list)[i].is_string() &&
+        (*list)[i].get_ref<const std::string &>().size() <= kMaxPatternBytes;
     if (isList)
       out.push_back((*list)[i].get<std::string>());
   }
@@ -184,8 +185,9 @@ Result<QuantConfig> readGptq(const json &object) {
                 Code::Unsupported);
   if (const json *dynamic = fields.find("dynamic");
       dynamic && !(dynamic->is_object() && dynamic->empty()))
-    fields.fail("dynamic", "no settings of single modules, as they are not "
-                           "supported",
+    fields.fail("dynamic",
+                "no settings of single modules, as they are not "
+                "supported",
                 Code::Unsupported);
   refuseUnknown(fields, object, kGptqFields);
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
@@ -232,11 +234,12 @@ void readBlock(ConfigFields &fields, QuantScheme &scheme) {
 void readStrategy(ConfigFields &fields, QuantScheme &scheme) {
   int64_t size = fields.integer("group_size", -1, kMaxGroup, -1);
   // As the library does it where the strategy is left out.
-  std::string strategy = fields.string(
-      "strategy", size > 0 ? "group" : size == -1 && fields.has("group_size")
-                                           && fields.find("group_size")
-                                       ? "channel"
-                                       : "tensor");
+  std::string strategy =
+      fields.string("strategy", size > 0 ? "group"
+                                : size == -1 && fields.has("group_size") &&
+                                        fields.find("group_size")
+                                    ? "channel"
+                                    : "tensor");
   if (strategy == "tensor") {
     scheme.strategy = QuantStrategy::Tensor;
   } else if (strategy == "channel") {
@@ -279,9 +282,10 @@ Result<QuantScheme> readWeights(const json &object, const std::string &prefix,
     fields.fail("dynamic", "false for weights");
   readStrategy(fields, scheme);
   scheme.packed = format == "pack-quantized";
-  bool fits = format == "naive-quantized" ||
-              format == (scheme.isFloat ? "float-quantized" : "int-quantized") ||
-              (scheme.packed && !scheme.isFloat);
+  bool fits =
+      format == "naive-quantized" ||
+      format == (scheme.isFloat ? "float-quantized" : "int-quantized") ||
+      (scheme.packed && !scheme.isFloat);
   if (fields.isOk() && !fits)
     fields.fail("type", "weights that the format '" + format + "' can hold");
   refuseUnknown(fields, object, kWeightsFields);
@@ -356,8 +360,7 @@ Result<QuantConfig> readCompressedTensors(const json &object) {
     fields.fail("config_groups", "an object with at least one group");
   RETORT_RETURN_IF_ERROR(fields.takeStatus());
   RETORT_ASSIGN_OR_RETURN(
-      quant.ignored,
-      readPatterns(fields, std::string(kName) + ".", "ignore"));
+      quant.ignored, readPatterns(fields, std::string(kName) + ".", "ignore"));
   for (const auto &[name, group] : groups->items()) {
     if (!group.is_object()) {
       fields.fail("config_groups", "objects as groups");
@@ -411,8 +414,7 @@ Result<ModulePattern> ModulePattern::parse(const std::string &text) {
     return Status::error(Code::InvalidData,
                          "expected a regular expression, found " + quote(text) +
                              ": " + regex.status().message());
-  pattern.regex =
-      std::make_shared<const Compiled>(Compiled{std::move(*regex)});
+  pattern.regex = std::make_shared<const Compiled>(Compiled{std::move(*regex)});
   return pattern;
 }
 

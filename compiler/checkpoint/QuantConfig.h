@@ -91,13 +91,13 @@ struct QuantConfig {
 
   /// How a matrix of the model is quantized, by the module that it belongs to
   /// ("model.layers.0.mlp.up_proj"); null if it is not. For Gptq and Awq
-  /// what a module could be: their tensors tell whether it is. Errors: a pattern
-  /// that takes too many steps.
+  /// what a module could be: their tensors tell whether it is. Errors: a
+  /// pattern that takes too many steps.
   Result<const QuantScheme *> schemeFor(std::string_view module) const;
 };
 
-/// Reads `quantization_config`: into config.fp8 or config.quant. Absent and empty
-/// mean none. Errors name the field.
+/// Reads `quantization_config`: into config.fp8 or config.quant. Absent and
+/// empty mean none. Errors name the field.
 Status readQuantization(ConfigFields &root, ModelConfig &config);
 
 } // namespace retort::checkpoint

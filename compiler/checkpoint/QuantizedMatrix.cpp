@@ -32,9 +32,8 @@ float QuantizedMatrix::scale(int64_t row, int64_t group) const {
   int64_t index = oneScale   ? 0
                   : byOutput ? row * groups + group
                              : group * rows + row;
-  const std::byte *from =
-      scales.bytes.data() +
-      static_cast<size_t>(index) * dtypeBytes(scales.dtype);
+  const std::byte *from = scales.bytes.data() +
+                          static_cast<size_t>(index) * dtypeBytes(scales.dtype);
   if (scales.dtype == DType::F32) {
     float value;
     std::memcpy(&value, from, 4);
@@ -103,8 +102,8 @@ void QuantizedMatrix::readQuants(const ElementRange &range, int16_t *out,
     int64_t words = (cols + perWord - 1) / perWord;
     for (int64_t row = range.row; row < endRow; ++row)
       for (int64_t col = range.col; col < endCol; ++col)
-        to(row, col) =
-            quant(loadWord(weights, row * words + col / perWord), col % perWord);
+        to(row, col) = quant(loadWord(weights, row * words + col / perWord),
+                             col % perWord);
     return;
   }
   case QuantLayout::Plain:

@@ -78,8 +78,8 @@ struct QuantizedMatrix {
   float scale(int64_t row, int64_t group) const;
   /// In [-2^(bits - 1), 2^(bits - 1)), as quants are.
   int zero(int64_t row, int64_t group) const;
-  /// The quant of (r, c) goes to `out[(r - range.row) * stride + c - range.col]`.
-  /// The range must lie within the matrix.
+  /// The quant of (r, c) goes to `out[(r - range.row) * stride + c -
+  /// range.col]`. The range must lie within the matrix.
   void readQuants(const ElementRange &range, int16_t *out,
                   int64_t stride) const;
   /// The same for what the elements mean.

@@ -77,8 +77,8 @@ private:
   }
   /// A part that isStoredQuantized() found, for messages.
   const TensorView &integers() const {
-    for (std::string_view suffix : {"qweight", "weight_packed", "weight",
-                                    "scales", "qzeros"})
+    for (std::string_view suffix :
+         {"qweight", "weight_packed", "weight", "scales", "qzeros"})
       if (const TensorView *view = lookup(suffix))
         return *view;
     return *lookup("weight_scale");
@@ -125,8 +125,8 @@ private:
 
   /// "int4 groups of 128 of [256, 512]"
   std::string describe() const {
-    std::string text = scheme->isFloat ? "fp8" : "int" +
-                       std::to_string(scheme->bits);
+    std::string text =
+        scheme->isFloat ? "fp8" : "int" + std::to_string(scheme->bits);
     if (scheme->strategy == QuantStrategy::Group)
       text += " in groups of " + std::to_string(scheme->groupSize);
     return text + " of " + formatShape(tensor.shape);
@@ -163,11 +163,10 @@ private:
     // GPTQ tools allow for a last group of fewer columns.
     if (inGroups && quant.method != QuantMethod::Gptq &&
         m.cols % scheme->groupSize != 0)
-      return invalidAt(integers(),
-                       "expected a group size that divides the " +
-                           std::to_string(m.cols) + " columns of " +
-                           quote(tensor.name) + ", found " +
-                           std::to_string(scheme->groupSize));
+      return invalidAt(integers(), "expected a group size that divides the " +
+                                       std::to_string(m.cols) + " columns of " +
+                                       quote(tensor.name) + ", found " +
+                                       std::to_string(scheme->groupSize));
     return Status::ok();
   }
 
@@ -188,9 +187,9 @@ private:
       shape = {m.cols / perWord, m.rows};
     RETORT_ASSIGN_OR_RETURN(const TensorView *weights,
                             require("qweight", shape, "I32", isI32));
-    RETORT_ASSIGN_OR_RETURN(const TensorView *scales,
-                            require("scales", {m.groups, m.rows},
-                                    "F16, BF16 or F32", isScaleType));
+    RETORT_ASSIGN_OR_RETURN(
+        const TensorView *scales,
+        require("scales", {m.groups, m.rows}, "F16, BF16 or F32", isScaleType));
     RETORT_ASSIGN_OR_RETURN(
         const TensorView *zeros,
         require("qzeros", {m.groups, m.rows / perWord}, "I32", isI32));
@@ -264,14 +263,13 @@ private:
     // Newer files have them packed along the outputs.
     if (zeros && zeros->dtype == DType::I32 && scheme->packed && !m.oneScale) {
       RETORT_ASSIGN_OR_RETURN(
-          zeros,
-          require("weight_zero_point",
-                  {ceilDiv(m.rows, int64_t(32 / m.bits)), m.groups}, "I32",
-                  isI32));
+          zeros, require("weight_zero_point",
+                         {ceilDiv(m.rows, int64_t(32 / m.bits)), m.groups},
+                         "I32", isI32));
     } else {
-      RETORT_ASSIGN_OR_RETURN(zeros, require("weight_zero_point", shapes[0],
-                                             scheme->packed ? "I8 or I32" : "I8",
-                                             isI8, shapes));
+      RETORT_ASSIGN_OR_RETURN(
+          zeros, require("weight_zero_point", shapes[0],
+                         scheme->packed ? "I8 or I32" : "I8", isI8, shapes));
     }
     m.zeros = *zeros;
     return Status::ok();
@@ -321,10 +319,10 @@ private:
     case QuantStrategy::Group:
       scales.blockCols = scheme->groupSize;
       if (cols % scheme->groupSize != 0)
-        return invalidAt(*weights,
-                         "expected a group size that divides the " +
-                             std::to_string(cols) + " columns, found " +
-                             std::to_string(scheme->groupSize));
+        return invalidAt(*weights, "expected a group size that divides the " +
+                                       std::to_string(cols) +
+                                       " columns, found " +
+                                       std::to_string(scheme->groupSize));
       break;
     case QuantStrategy::Block:
       scales.blockRows = scheme->blockRows;
@@ -334,9 +332,9 @@ private:
     scales.rows = ceilDiv(rows, scales.blockRows);
     scales.cols = ceilDiv(cols, scales.blockCols);
     if (scheme->strategy == QuantStrategy::Block) {
-      RETORT_ASSIGN_OR_RETURN(stored,
-                              require("weight_scale", {scales.rows, scales.cols},
-                                      "F16, BF16 or F32", isScaleType));
+      RETORT_ASSIGN_OR_RETURN(stored, require("weight_scale",
+                                              {scales.rows, scales.cols},
+                                              "F16, BF16 or F32", isScaleType));
     } else {
       RETORT_ASSIGN_OR_RETURN(stored, requireScales(scales.cols));
     }
@@ -400,18 +398,17 @@ Status checkGroupIndex(QuantizedMatrix &m, const QuantConfig &quant) {
     unused &= m.groupOf(col) == -1;
   }
   // compressed-tensors writes an index of -1 where there is no order.
-  m.actOrder = !inOrder &&
-               !(unused && quant.method == QuantMethod::CompressedTensors);
+  m.actOrder =
+      !inOrder && !(unused && quant.method == QuantMethod::CompressedTensors);
   if (!m.actOrder)
     return Status::ok();
   for (int64_t col = 0; col < m.cols; ++col) {
     int64_t group = m.groupOf(col);
     if (group < 0 || group >= m.groups)
-      return invalidAt(*m.groupIndex,
-                       "input " + std::to_string(col) +
-                           ": expected a group in [0, " +
-                           std::to_string(m.groups) + "), found " +
-                           std::to_string(group));
+      return invalidAt(*m.groupIndex, "input " + std::to_string(col) +
+                                          ": expected a group in [0, " +
+                                          std::to_string(m.groups) +
+                                          "), found " + std::to_string(group));
   }
   if (quant.method == QuantMethod::Gptq && !quant.actOrder)
     return invalidAt(*m.groupIndex,
@@ -483,8 +480,8 @@ imagineQuantized(const QuantConfig &quant, const ExpectedTensor &tensor) {
   bool isMatrix = tensor.shape.size() == 2 && tensor.name.ends_with(kWeight);
   std::string module = isMatrix ? moduleOf(tensor.name) : "";
   // What GPTQ and AWQ tools quantize by default.
-  bool isProjection = module.starts_with("model.layers.") &&
-                      !module.ends_with("mlp.gate");
+  bool isProjection =
+      module.starts_with("model.layers.") && !module.ends_with("mlp.gate");
   if (!isMatrix ||
       (quant.method != QuantMethod::CompressedTensors && !isProjection))
     return none;
@@ -535,8 +532,7 @@ Status checkQuantized(std::vector<TensorView> &tensors,
   std::atomic<size_t> next{0};
   runOnThreads(std::min(kMaxThreads, matrices.size()), [&] {
     for (size_t i; (i = next.fetch_add(1)) < matrices.size();) {
-      auto checked =
-          std::make_shared<QuantizedMatrix>(*matrices[i]->quantized);
+      auto checked = std::make_shared<QuantizedMatrix>(*matrices[i]->quantized);
       results[i] = checkMatrix(*checked, quant);
       matrices[i]->quantized = std::move(checked);
     }

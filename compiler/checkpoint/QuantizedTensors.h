@@ -35,14 +35,14 @@ bool isStoredQuantized(const QuantConfig &quant, const std::string &name,
 /// if the matrix is not quantized. Scales and indices are not read yet. Errors
 /// name file and tensor: a part that lacks, has another type or shape, or
 /// contradicts the configuration.
-Result<std::optional<TensorView>>
-takeQuantized(const QuantConfig &quant, const ExpectedTensor &tensor,
-              StoredTensors &stored);
+Result<std::optional<TensorView>> takeQuantized(const QuantConfig &quant,
+                                                const ExpectedTensor &tensor,
+                                                StoredTensors &stored);
 
 /// What takeQuantized() would make of a matrix that is not there; none if it
 /// would not be quantized.
-Result<std::optional<TensorView>> imagineQuantized(const QuantConfig &quant,
-                                                   const ExpectedTensor &tensor);
+Result<std::optional<TensorView>>
+imagineQuantized(const QuantConfig &quant, const ExpectedTensor &tensor);
 
 /// Reads scales, zero points and group indices of the integer matrices, and
 /// sets what follows from them (hasZeros, actOrder). Errors name file, tensor

@@ -35,8 +35,8 @@
 /// int8:  w = scale * q                int4:  w = scale * (q - zeroPoint)
 /// ```
 /// where zeroPoint is 8 if none are stored. Scales are bf16, or f16 or f32 for
-/// what a checkpoint brings along and bf16 would round. After the elements of an
-/// fp8 block come 32 f32 scales, one per row: w = scale * element.
+/// what a checkpoint brings along and bf16 would round. After the elements of
+/// an fp8 block come 32 f32 scales, one per row: w = scale * element.
 ///
 //===----------------------------------------------------------------------===//
 

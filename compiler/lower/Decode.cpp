@@ -106,8 +106,9 @@ Value Decoder::loadScales(Index block, int64_t v) {
                  k.constant(k.vecF32(), kFp8Factor));
   }
   int64_t bytes = n * encoding.scaleBytes();
-  Value raw = k.loadVector(weights, block + (encoding.scaleOffset() + v * bytes),
-                           bytes, std::min<int64_t>(bytes, 32));
+  Value raw =
+      k.loadVector(weights, block + (encoding.scaleOffset() + v * bytes), bytes,
+                   std::min<int64_t>(bytes, 32));
   switch (encoding.scales) {
   case ScaleKind::BF16:
     return widen(k, k.bitcast(raw, k.vec(k.i16(), n)), EncodingKind::BF16);

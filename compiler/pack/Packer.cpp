@@ -281,10 +281,9 @@ Status PackRun::encodeMatrix(const Unit &unit, std::vector<float> &rows,
   auto *zeros = reinterpret_cast<int8_t *>(integerScales + stride);
   if (spec.encoding.isInteger() && !reader.copiesIntegers() &&
       spec.encoding.scales != ScaleKind::BF16)
-    return Status::error(Code::Internal, "weight '" + spec.name +
-                                             "': expected sources that " +
-                                             spec.encoding.str() +
-                                             " holds exactly");
+    return Status::error(Code::Internal,
+                         "weight '" + spec.name + "': expected sources that " +
+                             spec.encoding.str() + " holds exactly");
   for (int64_t strip = unit.first; strip < unit.first + unit.count; ++strip) {
     if (isCancelled())
       return Status::error(Code::Cancelled, "packing was cancelled");

@@ -138,8 +138,8 @@ SpecReader::makeRun(const WeightSpec &spec, const RowRun &run,
                      (isMatrix ? tensor->shape[1] : 1);
   // Integers may lie in any order: a share of them each.
   if (tensor->quantized)
-    rowBytes = ceilDiv(static_cast<int64_t>(tensor->bytes.size()),
-                       tensor->shape[0]);
+    rowBytes =
+        ceilDiv(static_cast<int64_t>(tensor->bytes.size()), tensor->shape[0]);
   return Run{.tensor = tensor,
              .src = run.srcRow,
              .rows = run.rows,
@@ -486,7 +486,8 @@ int64_t SpecReader::packedRowBytes(const Run &run) const {
              ? run.tensor->quantized
                    ? ceilDiv(static_cast<int64_t>(run.tensor->bytes.size()),
                              run.tensor->shape[1])
-                   : runCols * static_cast<int64_t>(dtypeBytes(run.tensor->dtype))
+                   : runCols *
+                         static_cast<int64_t>(dtypeBytes(run.tensor->dtype))
              : run.rowBytes;
 }
 
@@ -496,10 +497,11 @@ int64_t SpecReader::maxSourceBytes(int64_t count) const {
     // Columns that no run takes are read all the same, as parts of pages, and
     // of integers whole tensors.
     if (run.tensor->quantized)
-      bytes = std::max(bytes,
-                       static_cast<int64_t>(run.tensor->quantized->storedBytes()));
+      bytes = std::max(
+          bytes, static_cast<int64_t>(run.tensor->quantized->storedBytes()));
     else
-      bytes = std::max(bytes, (run.transposed ? runCols : count) * run.rowBytes);
+      bytes =
+          std::max(bytes, (run.transposed ? runCols : count) * run.rowBytes);
   }
   return bytes;
 }

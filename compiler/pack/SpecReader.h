@@ -100,9 +100,9 @@ private:
   const WeightSpec *weightSpec = nullptr;
   const checkpoint::Checkpoint *source = nullptr;
   bool canCopy() const;
-  void readIntegers(const Run &run, int64_t src, int64_t rows, const ColRun &cols,
-                    int16_t *quants, int64_t stride, float *scales,
-                    int8_t *zeros) const;
+  void readIntegers(const Run &run, int64_t src, int64_t rows,
+                    const ColRun &cols, int16_t *quants, int64_t stride,
+                    float *scales, int8_t *zeros) const;
 
   bool copies = false;
   /// By dst; also a balanced tree, with the middle of a range as its root.

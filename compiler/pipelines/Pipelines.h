@@ -35,8 +35,8 @@ struct PipelineOptions {
   /// Integer weights meet activations that are rounded to integers; else they
   /// are decoded to f32.
   bool roundActivations = true;
-  std::string kv = "f32";       ///< what caches hold: a CacheElement's name
-  int64_t maxChunk = 512;       ///< tokens of a chunk, at most
+  std::string kv = "f32"; ///< what caches hold: a CacheElement's name
+  int64_t maxChunk = 512; ///< tokens of a chunk, at most
 };
 
 /// Post-condition: every matrix that the model multiplies with or looks rows up

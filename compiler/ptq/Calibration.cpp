@@ -54,13 +54,12 @@ public:
     for (const TensorView &view : source.tensors())
       if (view.name.starts_with(prefix)) {
         views.push_back(&view);
-        declared.push_back({checkpoint::layerTensorName(
-                                0, view.name.substr(prefix.size())),
-                            isPlain(view) ? view.dtype : DType::F32,
-                            view.shape});
+        declared.push_back(
+            {checkpoint::layerTensorName(0, view.name.substr(prefix.size())),
+             isPlain(view) ? view.dtype : DType::F32, view.shape});
       }
-    declared.push_back({std::string(kEmbedding), DType::F32,
-                        {hidden.rows, hidden.cols}});
+    declared.push_back(
+        {std::string(kEmbedding), DType::F32, {hidden.rows, hidden.cols}});
     declared.push_back({"model.norm.weight", DType::F32, {hidden.cols}});
     RETORT_ASSIGN_OR_RETURN(
         SafetensorsWriter writer,
@@ -147,8 +146,9 @@ public:
         if (weight.name != kEmbedding)
           add(weight.name, row.data(), static_cast<int64_t>(row.size()));
       };
-      RETORT_ASSIGN_OR_RETURN(reference::ReferenceOutput result,
-                              reference::runReference(model, tokens, reference));
+      RETORT_ASSIGN_OR_RETURN(
+          reference::ReferenceOutput result,
+          reference::runReference(model, tokens, reference));
       out.values.insert(out.values.end(), result.lastLayer.begin(),
                         result.lastLayer.end());
       return Status::ok();
@@ -225,8 +225,8 @@ private:
          at += static_cast<size_t>(options.window)) {
       if (options.cancel && options.cancel->load())
         return Status::error(Code::Cancelled, "quantizing was cancelled");
-      size_t count = std::min(static_cast<size_t>(options.window),
-                              tokens.size() - at);
+      size_t count =
+          std::min(static_cast<size_t>(options.window), tokens.size() - at);
       RETORT_RETURN_IF_ERROR(run(std::span(tokens).subspan(at, count)));
     }
     return Status::ok();
@@ -249,7 +249,8 @@ private:
     std::vector<float> heads;
     int64_t half = config.headDim / 2;
     for (int64_t i = 0; i < 2 * config.numHeads; ++i)
-      heads.insert(heads.end(), row + i * padded / 2, row + i * padded / 2 + half);
+      heads.insert(heads.end(), row + i * padded / 2,
+                   row + i * padded / 2 + half);
     add(name("self_attn.o_proj"), heads.data(), config.queryDim());
   }
 
@@ -333,11 +334,11 @@ Result<Activations> embedTokens(const Checkpoint &checkpoint,
                                ": expected an id in [0, " +
                                std::to_string(checkpoint.config().vocabSize) +
                                "), found " + std::to_string(id));
-    RETORT_RETURN_IF_ERROR(checkpoint::readRows(
-        *table, id, 1,
-        std::span(out.values)
-            .subspan(static_cast<size_t>(t * out.cols),
-                     static_cast<size_t>(out.cols))));
+    RETORT_RETURN_IF_ERROR(
+        checkpoint::readRows(*table, id, 1,
+                             std::span(out.values)
+                                 .subspan(static_cast<size_t>(t * out.cols),
+                                          static_cast<size_t>(out.cols))));
   }
   checkpoint.dropResident(*table, 0, table->bytes.size());
   return out;
@@ -357,8 +358,8 @@ Result<LayerResult> runLayer(const Checkpoint &checkpoint, int64_t layer,
     compile.output = options.scratch + "/layer.retort";
     compile.weights = "keep";
     compile.kv = "f32";
-    compile.maxContext = std::min<int64_t>(
-        options.window, model.config().maxPositionEmbeddings);
+    compile.maxContext =
+        std::min<int64_t>(options.window, model.config().maxPositionEmbeddings);
     compile.threads = options.threads;
     compile.maxRam = options.maxRam;
     compile.resume = false;

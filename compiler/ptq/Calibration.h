@@ -43,15 +43,15 @@ struct LayerResult {
 };
 
 struct CalibrationOptions {
-  std::string scratch; ///< a directory that exists
+  std::string scratch;  ///< a directory that exists
   int64_t window = 512; ///< tokens that attend to each other, at most
   int threads = 1;
   uint64_t maxRam = uint64_t(2) << 30;
   const std::atomic<bool> *cancel = nullptr;
 };
 
-/// The ids of a calibration text: all of a text file, or of a JSONL file (by its
-/// name) the `prompt` or `text` of each line one after the other. At most
+/// The ids of a calibration text: all of a text file, or of a JSONL file (by
+/// its name) the `prompt` or `text` of each line one after the other. At most
 /// `count`, from the beginning. Errors name file and line.
 Result<std::vector<int32_t>>
 calibrationTokens(const checkpoint::Checkpoint &checkpoint,

@@ -18,7 +18,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-template <typename T> std::vector<std::byte> bytesOf(const std::vector<T> &from) {
+template <typename T>
+std::vector<std::byte> bytesOf(const std::vector<T> &from) {
   std::vector<std::byte> out(from.size() * sizeof(T));
   std::memcpy(out.data(), from.data(), out.size());
   return out;
@@ -44,7 +45,7 @@ std::vector<std::byte> packWords(int64_t rows, int64_t cols, int bits,
 }
 
 std::string_view formatOf(const GridForm &form) {
-  return form.isFloat ? "float-quantized"
+  return form.isFloat     ? "float-quantized"
          : form.bits == 4 ? "pack-quantized"
                           : "int-quantized";
 }
@@ -62,7 +63,8 @@ std::vector<OutputTensor> storedParts(const std::string &module,
         static_cast<uint16_t>(std::bit_cast<uint32_t>(grid.scale) >> 16));
   std::vector<OutputTensor> out;
   if (form.bits == 8)
-    out.push_back({{name("weight"), form.isFloat ? DType::F8E4M3 : DType::I8,
+    out.push_back({{name("weight"),
+                    form.isFloat ? DType::F8E4M3 : DType::I8,
                     {rows, cols}},
                    bytesOf(matrix.quants)});
   else
@@ -77,12 +79,13 @@ std::vector<OutputTensor> storedParts(const std::string &module,
     out.push_back({{name("weight_shape"), DType::I64, {2}},
                    bytesOf(std::vector<int64_t>{rows, cols})});
   if (form.zeroPoints)
-    out.push_back({{name("weight_zero_point"), DType::I32,
-                    {ceilDiv(rows, int64_t(8)), groups}},
-                   packWords(rows, groups, 4, true, [&](int64_t r, int64_t g) {
-                     return matrix.grids[static_cast<size_t>(r * groups + g)]
-                         .zero;
-                   })});
+    out.push_back(
+        {{name("weight_zero_point"),
+          DType::I32,
+          {ceilDiv(rows, int64_t(8)), groups}},
+         packWords(rows, groups, 4, true, [&](int64_t r, int64_t g) {
+           return matrix.grids[static_cast<size_t>(r * groups + g)].zero;
+         })});
   return out;
 }
 

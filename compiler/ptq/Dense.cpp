@@ -34,10 +34,11 @@ const TileKernels &tiles() {
 template <typename Body>
 void forEachTile(int64_t count, int threads, const Body &body) {
   std::atomic<int64_t> next{0};
-  runOnThreads(static_cast<size_t>(std::clamp<int64_t>(threads, 1, count)), [&] {
-    for (int64_t i; (i = next.fetch_add(1)) < count;)
-      body(i);
-  });
+  runOnThreads(static_cast<size_t>(std::clamp<int64_t>(threads, 1, count)),
+               [&] {
+                 for (int64_t i; (i = next.fetch_add(1)) < count;)
+                   body(i);
+               });
 }
 
 /// The i-th of the pairs (row, col), col <= row, row by row.
@@ -85,8 +86,8 @@ bool invertCholesky(std::vector<float> &h, int64_t n, int threads) {
       auto [r, c] = lowerPair(i);
       r += k + 1;
       c += k + 1;
-      t.subtractProductTransposed(at(h, r, c), n, at(h, r, k), n, at(h, c, k), n,
-                                  size(r), size(c), size(k));
+      t.subtractProductTransposed(at(h, r, c), n, at(h, r, k), n, at(h, c, k),
+                                  n, size(r), size(c), size(k));
     });
   }
   // Column of tiles by column: L X = 1, from the diagonal down.
@@ -108,8 +109,8 @@ bool invertCholesky(std::vector<float> &h, int64_t n, int threads) {
 }
 
 void subtractProduct(float *c, int64_t cStride, const float *a, int64_t aStride,
-                     const float *b, int64_t bStride, int64_t rows, int64_t cols,
-                     int64_t inner, int threads) {
+                     const float *b, int64_t bStride, int64_t rows,
+                     int64_t cols, int64_t inner, int threads) {
   if (rows == 0 || cols == 0)
     return;
   int64_t across = ceilDiv(cols, kTile);

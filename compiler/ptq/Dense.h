@@ -7,8 +7,8 @@
 ///
 /// \file
 /// Linear algebra on large square matrices of f32, row-major, of which only the
-/// lower triangle counts. Work is cut into tiles that do not depend on the number
-/// of threads, and each tile is computed by one: neither do the results.
+/// lower triangle counts. Work is cut into tiles that do not depend on the
+/// number of threads, and each tile is computed by one: neither do the results.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -31,8 +31,8 @@ bool invertCholesky(std::vector<float> &h, int64_t n, int threads);
 /// c -= a times b, for c [rows, cols] and a [rows, inner]; strides count
 /// elements between rows.
 void subtractProduct(float *c, int64_t cStride, const float *a, int64_t aStride,
-                     const float *b, int64_t bStride, int64_t rows, int64_t cols,
-                     int64_t inner, int threads);
+                     const float *b, int64_t bStride, int64_t rows,
+                     int64_t cols, int64_t inner, int threads);
 
 } // namespace retort::ptq
 

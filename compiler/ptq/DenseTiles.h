@@ -37,8 +37,8 @@ struct TileKernels {
   /// if a is not positive definite.
   bool (*factor)(float *a, int64_t as, int64_t n);
   /// c[m, n] = c times the inverse of transposed l[n, n], lower triangular.
-  void (*solveRight)(float *c, int64_t cs, const float *l, int64_t ls, int64_t m,
-                     int64_t n);
+  void (*solveRight)(float *c, int64_t cs, const float *l, int64_t ls,
+                     int64_t m, int64_t n);
   /// c[n, m] = the inverse of l[n, n] times c.
   void (*solveLeft)(float *c, int64_t cs, const float *l, int64_t ls, int64_t n,
                     int64_t m);

@@ -48,10 +48,11 @@ std::optional<Hessian> Hessian::fromInputs(std::span<const float> inputs,
         static_cast<float>(square / static_cast<double>(tokens)));
   out.order.resize(n);
   std::iota(out.order.begin(), out.order.end(), 0);
-  std::stable_sort(out.order.begin(), out.order.end(), [&](int32_t a, int32_t b) {
-    return out.meanSquares[static_cast<size_t>(a)] >
-           out.meanSquares[static_cast<size_t>(b)];
-  });
+  std::stable_sort(out.order.begin(), out.order.end(),
+                   [&](int32_t a, int32_t b) {
+                     return out.meanSquares[static_cast<size_t>(a)] >
+                            out.meanSquares[static_cast<size_t>(b)];
+                   });
   // With columns backwards, the inverse of the factor is what GPTQ's Cholesky
   // factor of the inverse is: h = L L' gives inverse(h) = inverse(L)'
   // inverse(L).
@@ -59,7 +60,8 @@ std::optional<Hessian> Hessian::fromInputs(std::span<const float> inputs,
   for (int64_t t = 0; t < tokens; ++t)
     for (size_t c = 0; c < n; ++c)
       ordered[static_cast<size_t>(t) * n + n - 1 - c] =
-          inputs[static_cast<size_t>(t) * n + static_cast<size_t>(out.order[c])];
+          inputs[static_cast<size_t>(t) * n +
+                 static_cast<size_t>(out.order[c])];
   double damping = kDamping * sum / static_cast<double>(cols);
   for (int i = 0; i < kDampings; ++i, damping *= 10) {
     out.factor.assign(n * n, 0.0f);
@@ -118,8 +120,8 @@ QuantizedResult roundWithHessian(const GridForm &form,
                 out.grids[static_cast<size_t>(row * groups + col / width)];
             int8_t quant = roundToGrid(form, grid, w[p]);
             out.quants[static_cast<size_t>(row * cols + col)] = quant;
-            float e = (w[p] - valueOnGrid(form, grid, quant)) /
-                      spread[p * cols + p];
+            float e =
+                (w[p] - valueOnGrid(form, grid, quant)) / spread[p * cols + p];
             error[p - begin] = e;
             for (int64_t k = begin; k < p; ++k)
               w[k] -= e * spread[p * cols + k];

@@ -38,8 +38,9 @@ public:
   int64_t cols() const { return numCols; }
 
 private:
-  friend QuantizedResult roundWithHessian(const GridForm &, std::span<const float>,
-                                          int64_t, const Hessian &, int);
+  friend QuantizedResult roundWithHessian(const GridForm &,
+                                          std::span<const float>, int64_t,
+                                          const Hessian &, int);
   int64_t numCols = 0;
   std::vector<float> meanSquares;
   std::vector<int32_t> order; ///< columns, largest mean square first

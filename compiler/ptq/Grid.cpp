@@ -41,9 +41,9 @@ Grid gridOver(const GridForm &form, float low, float high) {
   if (!(grid.scale > 0))
     grid.scale = std::bit_cast<float>(uint32_t(1) << 16);
   if (form.zeroPoints)
-    grid.zero = std::clamp(lowest(form) - static_cast<int>(std::nearbyint(
-                                              low / grid.scale)),
-                           lowest(form), highest(form));
+    grid.zero = std::clamp(
+        lowest(form) - static_cast<int>(std::nearbyint(low / grid.scale)),
+        lowest(form), highest(form));
   return grid;
 }
 
@@ -126,9 +126,8 @@ int8_t roundToGrid(const GridForm &form, const Grid &grid, float weight) {
     return static_cast<int8_t>(nearestF8(scaled));
   // In floats, so that what is far off does not overflow.
   float quant = std::nearbyint(scaled) + static_cast<float>(grid.zero);
-  return static_cast<int8_t>(
-      std::clamp(quant, static_cast<float>(lowest(form)),
-                 static_cast<float>(highest(form))));
+  return static_cast<int8_t>(std::clamp(quant, static_cast<float>(lowest(form)),
+                                        static_cast<float>(highest(form))));
 }
 
 float valueOnGrid(const GridForm &form, const Grid &grid, int8_t quant) {

@@ -7,8 +7,8 @@
 ///
 /// \file
 /// The grids that post-training quantization rounds weights to: what the
-/// compressed-tensors format can store. Scales are bf16 values, and integers are
-/// chosen under the rounded scale.
+/// compressed-tensors format can store. Scales are bf16 values, and integers
+/// are chosen under the rounded scale.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -26,15 +26,17 @@
 namespace retort::ptq {
 
 struct GridForm {
-  int bits = 4;           ///< 4 or 8
-  bool isFloat = false;   ///< fp8 e4m3
+  int bits = 4;         ///< 4 or 8
+  bool isFloat = false; ///< fp8 e4m3
   bool zeroPoints = false;
-  int64_t groupSize = 0;  ///< inputs that share a scale; 0: a whole row
+  int64_t groupSize = 0; ///< inputs that share a scale; 0: a whole row
 
   int64_t groups(int64_t cols) const {
     return groupSize == 0 ? 1 : cols / groupSize;
   }
-  int64_t width(int64_t cols) const { return groupSize == 0 ? cols : groupSize; }
+  int64_t width(int64_t cols) const {
+    return groupSize == 0 ? cols : groupSize;
+  }
 };
 
 /// "int4", "int4-zero-points", "int8" (per row) and "fp8" (per row).

@@ -34,8 +34,8 @@ constexpr std::string_view kWeight = ".weight";
 
 Status systemError(const std::string &path, const char *what,
                    const std::error_code &error) {
-  return Status::error(Code::Io, path + ": cannot " + what + ": " +
-                                     error.message());
+  return Status::error(Code::Io,
+                       path + ": cannot " + what + ": " + error.message());
 }
 
 Status writeText(const std::string &path, std::string_view text) {
@@ -78,10 +78,9 @@ public:
 
 private:
   int threads() const {
-    return options.threads > 0
-               ? options.threads
-               : static_cast<int>(
-                     std::max(1u, std::thread::hardware_concurrency()));
+    return options.threads > 0 ? options.threads
+                               : static_cast<int>(std::max(
+                                     1u, std::thread::hardware_concurrency()));
   }
   void step(const std::string &what) {
     if (options.progress)
@@ -135,12 +134,12 @@ private:
       largestMatrix = std::max(largestMatrix, view.elements());
       int64_t group = options.form.groupSize;
       if (group > 0 && view.shape[1] % group != 0)
-        return Status::error(
-            Code::InvalidArgument,
-            std::string(view.file) + ": tensor " + checkpoint::quote(view.name) +
-                ": expected a group size that divides its " +
-                std::to_string(view.shape[1]) + " columns, found " +
-                std::to_string(group));
+        return Status::error(Code::InvalidArgument,
+                             std::string(view.file) + ": tensor " +
+                                 checkpoint::quote(view.name) +
+                                 ": expected a group size that divides its " +
+                                 std::to_string(view.shape[1]) +
+                                 " columns, found " + std::to_string(group));
     }
     return Status::ok();
   }
@@ -164,12 +163,12 @@ private:
       least += tokens.size() * (2 * row + 5 * hidden) * 4 + 2 * row * row * 4;
     }
     if (least > options.maxRam)
-      return Status::error(
-          Code::OutOfMemory,
-          "quantizing needs a memory limit of at least " +
-              std::to_string((least >> 20) + 1) + " MiB, found " +
-              std::to_string(options.maxRam >> 20) +
-              " MiB: fewer calibration tokens need less");
+      return Status::error(Code::OutOfMemory,
+                           "quantizing needs a memory limit of at least " +
+                               std::to_string((least >> 20) + 1) +
+                               " MiB, found " +
+                               std::to_string(options.maxRam >> 20) +
+                               " MiB: fewer calibration tokens need less");
     return Status::ok();
   }
 
@@ -281,8 +280,7 @@ private:
       const TensorView *view = file.find("hidden");
       if (!view || view->shape.size() != 2)
         return Status::error(Code::InvalidData,
-                             statePath(layer) +
-                                 ": expected a tensor 'hidden'");
+                             statePath(layer) + ": expected a tensor 'hidden'");
       hidden.rows = view->shape[0];
       hidden.cols = view->shape[1];
       hidden.values.resize(static_cast<size_t>(view->elements()));
@@ -291,8 +289,8 @@ private:
     }
     CalibrationOptions calibration;
     calibration.scratch = dir;
-    calibration.window = std::min(options.window,
-                                  source->config().maxPositionEmbeddings);
+    calibration.window =
+        std::min(options.window, source->config().maxPositionEmbeddings);
     calibration.threads = threads();
     calibration.maxRam = options.maxRam;
     calibration.cancel = options.cancel;
@@ -303,7 +301,9 @@ private:
           SafetensorsWriter writer,
           SafetensorsWriter::create(
               statePath(layer + 1),
-              {{"hidden", DType::F32, {result.hidden.rows, result.hidden.cols}}}));
+              {{"hidden",
+                DType::F32,
+                {result.hidden.rows, result.hidden.cols}}}));
       RETORT_RETURN_IF_ERROR(
           writer.append(std::span<const float>(result.hidden.values)));
       RETORT_RETURN_IF_ERROR(writer.commit());
@@ -375,13 +375,14 @@ private:
     source->dropResident(view, 0, view.bytes.size());
     for (size_t i = 0; i < weights.size(); ++i)
       if (!std::isfinite(weights[i]))
-        return Status::error(
-            Code::InvalidData,
-            std::string(view.file) + ": tensor " + checkpoint::quote(view.name) +
-                ": row " + std::to_string(int64_t(i) / view.shape[1]) +
-                ", column " + std::to_string(int64_t(i) % view.shape[1]) +
-                ": expected a finite value, found " +
-                std::to_string(weights[i]));
+        return Status::error(Code::InvalidData,
+                             std::string(view.file) + ": tensor " +
+                                 checkpoint::quote(view.name) + ": row " +
+                                 std::to_string(int64_t(i) / view.shape[1]) +
+                                 ", column " +
+                                 std::to_string(int64_t(i) % view.shape[1]) +
+                                 ": expected a finite value, found " +
+                                 std::to_string(weights[i]));
     if (!hessian && options.method != QuantizeMethod::Rtn)
       tell(view.name + " is not reached by the calibration text: rounded to "
                        "nearest");
@@ -408,7 +409,8 @@ private:
     }
     if (isStoredPlain(view))
       return Status::ok();
-    std::vector<float> row(static_cast<size_t>(view.elements() / view.shape[0]));
+    std::vector<float> row(
+        static_cast<size_t>(view.elements() / view.shape[0]));
     for (int64_t r = 0; r < view.shape[0]; ++r) {
       RETORT_RETURN_IF_ERROR(checkpoint::readRows(view, r, 1, row));
       RETORT_RETURN_IF_ERROR(writer.append(std::span<const float>(row)));
@@ -444,9 +446,9 @@ private:
                   {"weight_map", std::move(map)}};
     RETORT_RETURN_IF_ERROR(
         writeText(dir + "/model.safetensors.index.json", index.dump(2) + "\n"));
-    RETORT_ASSIGN_OR_RETURN(std::string config,
-                            quantizedConfig(source->configText(), options.form,
-                                            ignoredModules()));
+    RETORT_ASSIGN_OR_RETURN(
+        std::string config,
+        quantizedConfig(source->configText(), options.form, ignoredModules()));
     RETORT_RETURN_IF_ERROR(writeText(dir + "/config.json", config));
     RETORT_RETURN_IF_ERROR(copyFiles());
     std::error_code error;
@@ -461,9 +463,9 @@ private:
   /// Everything beside the weights: tokenizer, templates, generation defaults.
   Status copyFiles() {
     constexpr const char *kNames[] = {
-        "generation_config.json",  "tokenizer.json",   "tokenizer_config.json",
-        "special_tokens_map.json", "tokenizer.model",  "chat_template.jinja",
-        "added_tokens.json",       "vocab.json",       "merges.txt",
+        "generation_config.json",  "tokenizer.json",  "tokenizer_config.json",
+        "special_tokens_map.json", "tokenizer.model", "chat_template.jinja",
+        "added_tokens.json",       "vocab.json",      "merges.txt",
     };
     std::error_code error;
     for (const char *name : kNames) {

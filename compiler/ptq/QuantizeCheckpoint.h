@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 ///
 /// \file
-/// `retort quantize`: a checkpoint becomes one in the compressed-tensors format,
-/// layer by layer.
+/// `retort quantize`: a checkpoint becomes one in the compressed-tensors
+/// format, layer by layer.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -28,10 +28,10 @@ struct QuantizeOptions {
   std::string output;     ///< directory to make; may exist if it is empty
   GridForm form;
   QuantizeMethod method = QuantizeMethod::Gptq;
-  std::string calibration;         ///< text or JSONL; empty: the project's own
+  std::string calibration;          ///< text or JSONL; empty: the project's own
   int64_t calibrationTokens = 8192; ///< at most
-  int64_t window = 512;            ///< tokens that attend to each other
-  int threads = 0;                 ///< 0: all processors
+  int64_t window = 512;             ///< tokens that attend to each other
+  int threads = 0;                  ///< 0: all processors
   uint64_t maxRam = uint64_t(3) << 30;
   /// Go on with what an interrupted run has left in `<output>.partial`, if it
   /// came from the same inputs.
@@ -44,8 +44,8 @@ struct QuantizeOptions {
 };
 
 struct QuantizeReport {
-  uint64_t matrices = 0;         ///< quantized
-  uint64_t calibrated = 0;       ///< of them with activations
+  uint64_t matrices = 0;   ///< quantized
+  uint64_t calibrated = 0; ///< of them with activations
   uint64_t sourceBytes = 0, bytes = 0;
   int64_t calibrationTokens = 0; ///< seen
   int64_t resumedLayers = 0;
@@ -54,9 +54,9 @@ struct QuantizeReport {
 /// Writes shards, index, configuration and copies of the other files into
 /// `<output>.partial`, which gets its name at the end. The same inputs give the
 /// same bytes, whatever the threads and however often the run was interrupted.
-/// Errors: an unusable checkpoint, calibration text or output; a group size that
-/// does not divide a matrix; a memory limit that is too small, with the least
-/// that would do; or from the system.
+/// Errors: an unusable checkpoint, calibration text or output; a group size
+/// that does not divide a matrix; a memory limit that is too small, with the
+/// least that would do; or from the system.
 Result<QuantizeReport> quantizeCheckpoint(const QuantizeOptions &options);
 
 } // namespace retort::ptq

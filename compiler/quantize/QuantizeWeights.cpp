@@ -90,9 +90,8 @@ struct QuantizeWeightsPass
                         : keptKind(element).value_or(EncodingKind::F32);
     } else if (wish->kind) {
       result.kind = *wish->kind;
-    } else if (auto integers =
-                   weight->getAttrOfType<encoding::PackedAttr>(
-                       kKeptEncodingAttr)) {
+    } else if (auto integers = weight->getAttrOfType<encoding::PackedAttr>(
+                   kKeptEncodingAttr)) {
       result = integers.getEncoding();
       isKept = true;
     } else if (auto kept = keptKind(type.getElementType())) {
@@ -105,8 +104,8 @@ struct QuantizeWeightsPass
     if (!isKept) {
       if (result.isInteger())
         result.groupSize = groupSize;
-      result.zeroPoints = result.kind == EncodingKind::Int4 &&
-                          weight->hasAttr(kZeroPointsAttr);
+      result.zeroPoints =
+          result.kind == EncodingKind::Int4 && weight->hasAttr(kZeroPointsAttr);
       weight->removeAttr(kKeptEncodingAttr);
     }
     weight->removeAttr(kZeroPointsAttr);

@@ -29,12 +29,9 @@ TinyModel tiny(const char *family = "qwen2") {
   model.hidden = 64;
   model.intermediate = 128;
   if (std::string(family) == "deepseek_v3")
-    model.extra = {{"moe_intermediate_size", 64},
-                   {"q_lora_rank", 32},
-                   {"kv_lora_rank", 32},
-                   {"qk_nope_head_dim", 16},
-                   {"qk_rope_head_dim", 16},
-                   {"v_head_dim", 32},
+    model.extra = {{"moe_intermediate_size", 64}, {"q_lora_rank", 32},
+                   {"kv_lora_rank", 32},          {"qk_nope_head_dim", 16},
+                   {"qk_rope_head_dim", 16},      {"v_head_dim", 32},
                    {"n_routed_experts", 8}};
   return model;
 }
@@ -84,7 +81,7 @@ TEST_P(QuantizeFormats, CompileTakesTheResultAsItIs) {
         {"--method", "rtn", "--weights", GetParam(), "--group-size", "32"})));
     std::vector<int32_t> tokens = randomTokens(21, 301, 3);
     std::vector<float> expected = reference(out, tokens);
-    double bar = std::string(GetParam()) == "int8" ? 0.03
+    double bar = std::string(GetParam()) == "int8"  ? 0.03
                  : std::string(GetParam()) == "fp8" ? 0.12
                                                     : 0.5;
     if (std::string(family) == "qwen2") // rounding moves choices of experts
@@ -112,10 +109,10 @@ TEST(Quantize, GptqIsNearerThanRoundingToNearest) {
   double errors[2];
   for (int i = 0; i < 2; ++i) {
     std::string out = dir.path(i ? "gptq" : "rtn");
-    ASSERT_TRUE(succeeded(
-        quantize(student(), out,
-                 {"--method", i ? "gptq" : "rtn", "--group-size", "32",
-                  "--calibration-tokens", "1024"})));
+    ASSERT_TRUE(
+        succeeded(quantize(student(), out,
+                           {"--method", i ? "gptq" : "rtn", "--group-size",
+                            "32", "--calibration-tokens", "1024"})));
     errors[i] = relativeRms(reference(out, tokens), expected);
   }
   EXPECT_LT(errors[1], errors[0]);
@@ -159,12 +156,12 @@ TEST(Quantize, GoesOnWhereItWasKilled) {
 TEST(BadQuantize, GroupSizeThatDoesNotDivide) {
   TempDir dir;
   CheckpointBuilder(tiny()).write(dir.path());
-  EXPECT_TRUE(isError(
-      quantize(dir.path(), dir.path("out"),
-               {"--method", "rtn", "--group-size", "48"}),
-      1,
-      {"model.safetensors", "expected a group size that divides its 64 columns",
-       "found 48"}));
+  EXPECT_TRUE(isError(quantize(dir.path(), dir.path("out"),
+                               {"--method", "rtn", "--group-size", "48"}),
+                      1,
+                      {"model.safetensors",
+                       "expected a group size that divides its 64 columns",
+                       "found 48"}));
   EXPECT_FALSE(fs::exists(dir.path("out")));
   EXPECT_FALSE(fs::exists(dir.path("out.partial")));
 }
@@ -194,28 +191,28 @@ TEST(BadQuantize, OutputThatIsNotEmpty) {
 
 TEST(BadQuantize, CalibrationText) {
   TempDir dir;
-  EXPECT_TRUE(isError(quantize(student(), dir.path("out"),
-                               {"--group-size", "32", "--calibrate",
-                                dir.path("absent.txt")}),
-                      1, {"absent.txt"}));
+  EXPECT_TRUE(isError(
+      quantize(student(), dir.path("out"),
+               {"--group-size", "32", "--calibrate", dir.path("absent.txt")}),
+      1, {"absent.txt"}));
   writeText(dir.path("bad.jsonl"), "{\"prompt\": \"1+1\"}\n{\"text\": 3}\n");
-  EXPECT_TRUE(isError(quantize(student(), dir.path("out"),
-                               {"--group-size", "32", "--calibrate",
-                                dir.path("bad.jsonl")}),
-                      1, {"bad.jsonl: line 2", "'prompt' or 'text'"}));
+  EXPECT_TRUE(isError(
+      quantize(student(), dir.path("out"),
+               {"--group-size", "32", "--calibrate", dir.path("bad.jsonl")}),
+      1, {"bad.jsonl: line 2", "'prompt' or 'text'"}));
   writeText(dir.path("empty.txt"), "");
-  EXPECT_TRUE(isError(quantize(student(), dir.path("out"),
-                               {"--group-size", "32", "--calibrate",
-                                dir.path("empty.txt")}),
-                      1, {"empty.txt", "expected text to calibrate with"}));
+  EXPECT_TRUE(isError(
+      quantize(student(), dir.path("out"),
+               {"--group-size", "32", "--calibrate", dir.path("empty.txt")}),
+      1, {"empty.txt", "expected text to calibrate with"}));
 }
 
 TEST(BadQuantize, NoTokenizerToCalibrateWith) {
   TempDir dir;
   CheckpointBuilder(tiny()).write(dir.path());
-  EXPECT_TRUE(isError(
-      quantize(dir.path(), dir.path("out"), {"--group-size", "32"}), 1,
-      {"calibrating needs a tokenizer"}));
+  EXPECT_TRUE(
+      isError(quantize(dir.path(), dir.path("out"), {"--group-size", "32"}), 1,
+              {"calibrating needs a tokenizer"}));
 }
 
 TEST(BadQuantize, TooLittleMemorySaysHowMuch) {

@@ -30,7 +30,7 @@ struct QuantForm {
   bool symmetric = true;
   bool actOrder = false;
   DType scales = DType::F16;
-  bool isFloat = false; ///< fp8, for naive-quantized
+  bool isFloat = false;      ///< fp8, for naive-quantized
   bool bytesAsZeros = false; ///< pack-quantized: I8 instead of packed I32
   /// Fields of quantization_config that are added or replaced.
   nlohmann::json extra = nlohmann::json::object();
@@ -42,10 +42,12 @@ public:
   CheckpointBuilder quantized; ///< as the format has it
   CheckpointBuilder plain;     ///< what it means, in f32
 
-  QuantizedBuilder(const TinyModel &model, const QuantForm &form,
-                   std::function<bool(const std::string &)> takes = isProjection)
+  QuantizedBuilder(
+      const TinyModel &model, const QuantForm &form,
+      std::function<bool(const std::string &)> takes = isProjection)
       : quantized(model), plain(model), form(form), random(model.seed + 99) {
-    std::vector<CheckpointBuilder::Tensor> sources = std::move(quantized.tensors);
+    std::vector<CheckpointBuilder::Tensor> sources =
+        std::move(quantized.tensors);
     quantized.tensors.clear();
     plain.tensors.clear();
     for (CheckpointBuilder::Tensor &tensor : sources) {
@@ -62,7 +64,9 @@ public:
   }
 
   static bool isProjection(const std::string &name) {
-    return name.starts_with("model.layers.") && name.ends_with("_proj.weight");
+    return name.starts_with("model.layers.") &&
+           (name.ends_with("_proj.weight") ||
+            name.ends_with("_with_mqa.weight"));
   }
 
 private:
@@ -73,13 +77,15 @@ private:
 
   nlohmann::json configOf() const {
     if (isGptq())
-      return {{"quant_method", "gptq"},        {"bits", form.bits},
-              {"group_size", form.group},      {"sym", form.symmetric},
-              {"desc_act", form.actOrder},     {"checkpoint_format", form.format},
-              {"damp_percent", 0.1},           {"true_sequential", true}};
+      return {{"quant_method", "gptq"},    {"bits", form.bits},
+              {"group_size", form.group},  {"sym", form.symmetric},
+              {"desc_act", form.actOrder}, {"checkpoint_format", form.format},
+              {"damp_percent", 0.1},       {"true_sequential", true}};
     if (form.format == "awq")
-      return {{"quant_method", "awq"},  {"bits", form.bits},
-              {"group_size", form.group}, {"zero_point", true},
+      return {{"quant_method", "awq"},
+              {"bits", form.bits},
+              {"group_size", form.group},
+              {"zero_point", true},
               {"version", "gemm"}};
     nlohmann::json weights = {{"num_bits", form.bits},
                               {"type", isF8() ? "float" : "int"},
@@ -118,11 +124,13 @@ private:
     // One scale is one group of one row, repeated.
     int64_t scaleRows = form.group == 0 ? 1 : rows;
     double unit = 1.0 / std::sqrt(static_cast<double>(cols)) /
-                  (isF8() ? 100 : form.bits == 4 ? 4.6 : 74);
+                  (isF8()           ? 100
+                   : form.bits == 4 ? 4.6
+                                    : 74);
     std::vector<float> wanted(static_cast<size_t>(scaleRows * groups));
     for (float &scale : wanted)
-      scale = static_cast<float>(unit * (0.5 + static_cast<double>(below(1000)) /
-                                                   1000));
+      scale = static_cast<float>(
+          unit * (0.5 + static_cast<double>(below(1000)) / 1000));
     std::vector<std::byte> scaleBytes = encodeFloats(form.scales, wanted);
     scales.resize(wanted.size());
     if (!checkpoint::convertToF32(form.scales, scaleBytes, scales).isOk())
@@ -143,12 +151,16 @@ private:
       for (int64_t c = 0; c < cols; ++c) {
         size_t i = static_cast<size_t>(r * cols + c);
         size_t s = scaleIndex(r, groupOf[static_cast<size_t>(c)]);
-        values[i] = isF8() ? scales[s] * checkpoint::f8e4m3ToF32(
-                                             static_cast<uint8_t>(quants[i]))
-                           : scales[s] * static_cast<float>(quants[i] - zeros[s]);
+        values[i] = isF8()
+                        ? scales[s] * checkpoint::f8e4m3ToF32(
+                                          static_cast<uint8_t>(quants[i]))
+                        : scales[s] * static_cast<float>(quants[i] - zeros[s]);
       }
-    plain.tensors.push_back({source.name, DType::F32, source.shape,
-                             encodeFloats(DType::F32, values), {}});
+    plain.tensors.push_back({source.name,
+                             DType::F32,
+                             source.shape,
+                             encodeFloats(DType::F32, values),
+                             {}});
     addParts(scaleBytes);
   }
 
@@ -218,7 +230,8 @@ private:
             }));
       add("qzeros", DType::I32, {groups, rows / n},
           words(groups, rows / n, [&](int64_t g, int64_t j, int64_t k) {
-            return (zeroAt(j * n + (isGptq() ? k : kOrder[k]), g) - less) & mask;
+            return (zeroAt(j * n + (isGptq() ? k : kOrder[k]), g) - less) &
+                   mask;
           }));
       add("scales", form.scales, {groups, rows}, transposed(scaleBytes));
       if (isGptq())

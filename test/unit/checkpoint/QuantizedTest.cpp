@@ -139,17 +139,20 @@ TEST(QuantizedCheckpoint, BiasesOfZerosAreLeftOut) {
     return errorOf({"gptq", 4, 32}, [&](auto &builder) {
       std::vector<std::byte> bias(96 * 2);
       std::memcpy(bias.data() + 190, &last, 2);
-      builder.tensors.push_back({kModule + ".bias", DType::F16, {96}, bias, {}});
+      builder.tensors.push_back(
+          {kModule + ".bias", DType::F16, {96}, bias, {}});
     });
   };
   EXPECT_EQ(withBias(0), "");
-  EXPECT_THAT(withBias(1), HasSubstr("unexpected tensor '" + kModule + ".bias"));
+  EXPECT_THAT(withBias(1),
+              HasSubstr("unexpected tensor '" + kModule + ".bias"));
 }
 
 TEST(QuantizedCheckpoint, QuantizedActivationsAreNoted) {
   QuantizedBuilder builder(tiny(), packed());
-  configOf(builder.quantized)["config_groups"]["group_0"]["input_activations"] =
-      {{"num_bits", 8}, {"dynamic", true}};
+  configOf(
+      builder.quantized)["config_groups"]["group_0"]["input_activations"] = {
+      {"num_bits", 8}, {"dynamic", true}};
   TempDir dir;
   builder.quantized.write(dir.path());
   auto checkpoint = Checkpoint::open(dir.path());
@@ -182,18 +185,21 @@ TEST(BadQuantizedTensors, ScaleIsNaNOrInfinite) {
   };
   EXPECT_THAT(withScale(0x7e00),
               AllOf(HasSubstr("model.safetensors"),
-                    HasSubstr("'" + kModule + ".scales': output 5, group 1: "
-                                              "expected a finite scale, found "
-                                              "NaN")));
-  EXPECT_THAT(withScale(0xfc00), HasSubstr("expected a finite scale, found -inf"));
+                    HasSubstr("'" + kModule +
+                              ".scales': output 5, group 1: "
+                              "expected a finite scale, found "
+                              "NaN")));
+  EXPECT_THAT(withScale(0xfc00),
+              HasSubstr("expected a finite scale, found -inf"));
   EXPECT_THAT(errorOf({"float-quantized", 8, -1, true, false, DType::BF16},
                       [](auto &builder) {
                         poke<uint16_t>(builder, kModule + ".weight_scale", 7,
                                        0x7fc0);
                       }),
-              HasSubstr("'" + kModule + ".weight_scale': row 7, column 0: "
-                                        "expected a finite scale above 0, "
-                                        "found NaN"));
+              HasSubstr("'" + kModule +
+                        ".weight_scale': row 7, column 0: "
+                        "expected a finite scale above 0, "
+                        "found NaN"));
 }
 
 TEST(BadQuantizedTensors, PartIsMissing) {
@@ -207,29 +213,33 @@ TEST(BadQuantizedTensors, PartIsMissing) {
   EXPECT_THAT(errorOf({"gptq", 4, 32, true, true},
                       [](auto &b) { b.remove(kModule + ".g_idx"); }),
               HasSubstr("as quantization_config says desc_act"));
-  EXPECT_THAT(errorOf(packed(false),
-                      [](auto &b) { b.remove(kModule + ".weight_zero_point"); }),
-              HasSubstr("expected '" + kModule + ".weight_zero_point'"));
-  EXPECT_THAT(errorOf(packed(),
-                      [](auto &b) { b.remove(kModule + ".weight_scale"); }),
-              HasSubstr("expected '" + kModule + ".weight_scale'"));
-  EXPECT_THAT(errorOf(packed(),
-                      [](auto &b) {
-                        for (const char *part :
-                             {".weight_packed", ".weight_scale", ".weight_shape"})
-                          b.remove(kModule + part);
-                      }),
-              HasSubstr("expected tensor '" + kModule + ".weight'"));
+  EXPECT_THAT(
+      errorOf(packed(false),
+              [](auto &b) { b.remove(kModule + ".weight_zero_point"); }),
+      HasSubstr("expected '" + kModule + ".weight_zero_point'"));
+  EXPECT_THAT(
+      errorOf(packed(), [](auto &b) { b.remove(kModule + ".weight_scale"); }),
+      HasSubstr("expected '" + kModule + ".weight_scale'"));
+  EXPECT_THAT(
+      errorOf(packed(),
+              [](auto &b) {
+                for (const char *part :
+                     {".weight_packed", ".weight_scale", ".weight_shape"})
+                  b.remove(kModule + part);
+              }),
+      HasSubstr("expected tensor '" + kModule + ".weight'"));
 }
 
 TEST(BadQuantizedTensors, Shape) {
   auto reshaped = [](const QuantForm &form, const std::string &part,
                      std::vector<int64_t> shape) {
-    return errorOf(form, [&](auto &b) { b.tensor(kModule + part).shape = shape; });
+    return errorOf(form,
+                   [&](auto &b) { b.tensor(kModule + part).shape = shape; });
   };
   EXPECT_THAT(reshaped({"gptq", 4, 32}, ".qweight", {96, 8}),
-              AllOf(HasSubstr("'" + kModule + ".qweight': expected shape [8, "
-                                              "96]"),
+              AllOf(HasSubstr("'" + kModule +
+                              ".qweight': expected shape [8, "
+                              "96]"),
                     HasSubstr("found [96, 8]")));
   EXPECT_THAT(reshaped({"gptq", 4, 32}, ".qzeros", {12, 2}),
               HasSubstr("expected shape [2, 12]"));
@@ -248,12 +258,14 @@ TEST(BadQuantizedTensors, Shape) {
 }
 
 TEST(BadQuantizedTensors, Type) {
-  auto retyped = [](const QuantForm &form, const std::string &part, DType type) {
-    return errorOf(form, [&](auto &b) { b.tensor(kModule + part).dtype = type; });
+  auto retyped = [](const QuantForm &form, const std::string &part,
+                    DType type) {
+    return errorOf(form,
+                   [&](auto &b) { b.tensor(kModule + part).dtype = type; });
   };
-  EXPECT_THAT(retyped({"gptq", 4, 32}, ".qweight", DType::F32),
-              HasSubstr("'" + kModule +
-                        ".qweight': expected dtype I32, found F32"));
+  EXPECT_THAT(
+      retyped({"gptq", 4, 32}, ".qweight", DType::F32),
+      HasSubstr("'" + kModule + ".qweight': expected dtype I32, found F32"));
   EXPECT_THAT(retyped({"gptq", 4, 32}, ".scales", DType::I16),
               HasSubstr("expected dtype F16, BF16 or F32, found I16"));
   EXPECT_THAT(retyped({"int-quantized", 8, -1}, ".weight", DType::U8),
@@ -268,8 +280,9 @@ TEST(BadQuantizedTensors, ActivationOrderOutOfRange) {
   };
   for (int32_t group : {2, -1, std::numeric_limits<int32_t>::min()})
     EXPECT_THAT(withIndex(group),
-                HasSubstr("'" + kModule + ".g_idx': input 17: expected a group "
-                                          "in [0, 2), found " +
+                HasSubstr("'" + kModule +
+                          ".g_idx': input 17: expected a group "
+                          "in [0, 2), found " +
                           std::to_string(group)));
 }
 
@@ -289,12 +302,11 @@ TEST(BadQuantizedTensors, ShapeTensorContradicts) {
 }
 
 TEST(BadQuantizedTensors, IntegersPastFourBits) {
-  EXPECT_THAT(errorOf({"int-quantized", 4, 32},
-                      [](auto &b) {
-                        poke<int8_t>(b, kModule + ".weight", 64 + 3, 8);
-                      }),
-              HasSubstr("row 1, column 3: expected an integer of 4 bits, found "
-                        "8"));
+  EXPECT_THAT(
+      errorOf({"int-quantized", 4, 32},
+              [](auto &b) { poke<int8_t>(b, kModule + ".weight", 64 + 3, 8); }),
+      HasSubstr("row 1, column 3: expected an integer of 4 bits, found "
+                "8"));
   QuantForm zeros = packed(false);
   zeros.bytesAsZeros = true;
   EXPECT_THAT(errorOf(zeros,
@@ -306,33 +318,35 @@ TEST(BadQuantizedTensors, IntegersPastFourBits) {
 }
 
 TEST(BadQuantizedTensors, GroupsThatDoNotDivide) {
-  EXPECT_THAT(errorOf(packed(), [](auto &b) { weightsOf(b)["group_size"] = 40; }),
-              AllOf(HasSubstr("model.safetensors"),
-                    HasSubstr("expected a group size that divides the 64 "
-                              "columns"),
-                    HasSubstr("found 40")));
+  EXPECT_THAT(
+      errorOf(packed(), [](auto &b) { weightsOf(b)["group_size"] = 40; }),
+      AllOf(HasSubstr("model.safetensors"),
+            HasSubstr("expected a group size that divides the 64 "
+                      "columns"),
+            HasSubstr("found 40")));
   EXPECT_THAT(errorOf({"awq", 4, 32, false},
                       [](auto &b) { configOf(b)["group_size"] = 48; }),
               HasSubstr("expected a group size that divides the 64 columns"));
-  EXPECT_THAT(errorOf({"gptq", 4, 32},
-                      [](auto &b) { configOf(b)["group_size"] = 16; }),
-              HasSubstr("expected shape [4, 96] for int4 in groups of 16"));
+  EXPECT_THAT(
+      errorOf({"gptq", 4, 32}, [](auto &b) { configOf(b)["group_size"] = 16; }),
+      HasSubstr("expected shape [4, 96] for int4 in groups of 16"));
 }
 
 TEST(BadQuantizedTensors, BitsOtherThanStored) {
-  EXPECT_THAT(errorOf({"gptq", 4, 32}, [](auto &b) { configOf(b)["bits"] = 8; }),
-              HasSubstr("expected shape [16, 96] for int8"));
+  EXPECT_THAT(
+      errorOf({"gptq", 4, 32}, [](auto &b) { configOf(b)["bits"] = 8; }),
+      HasSubstr("expected shape [16, 96] for int8"));
   EXPECT_THAT(errorOf(packed(), [](auto &b) { weightsOf(b)["num_bits"] = 8; }),
               HasSubstr("expected shape [96, 16] for int8"));
 }
 
 TEST(BadQuantizedTensors, ModulesThatTheConfigExcludes) {
-  EXPECT_THAT(errorOf(packed(),
-                      [](auto &b) { configOf(b)["ignore"] = {"re:.*up_proj"}; }),
-              HasSubstr("'" + kModule +
-                        ".weight_packed': expected '" + kModule +
-                        ".weight' in a floating-point type, as "
-                        "quantization_config does not quantize this module"));
+  EXPECT_THAT(
+      errorOf(packed(),
+              [](auto &b) { configOf(b)["ignore"] = {"re:.*up_proj"}; }),
+      HasSubstr("'" + kModule + ".weight_packed': expected '" + kModule +
+                ".weight' in a floating-point type, as "
+                "quantization_config does not quantize this module"));
   EXPECT_THAT(errorOf({"awq", 4, 32, false},
                       [](auto &b) {
                         configOf(b)["modules_to_not_convert"] = {"up_proj"};
@@ -362,7 +376,8 @@ std::string configError(const QuantForm &form, const json &patch) {
   return errorOf(form, [&](auto &builder) { configOf(builder).update(patch); });
 }
 std::string weightsError(const QuantForm &form, const json &patch) {
-  return errorOf(form, [&](auto &builder) { weightsOf(builder).update(patch); });
+  return errorOf(form,
+                 [&](auto &builder) { weightsOf(builder).update(patch); });
 }
 
 TEST(BadQuantConfig, Method) {
@@ -430,14 +445,16 @@ TEST(BadQuantConfig, Contradictions) {
   EXPECT_THAT(weightsError({"float-quantized", 8, 0, true, false, DType::F32},
                            {{"symmetric", false}}),
               HasSubstr("expected true for floats"));
-  EXPECT_THAT(weightsError(packed(), {{"dynamic", true}}), HasSubstr("dynamic"));
+  EXPECT_THAT(weightsError(packed(), {{"dynamic", true}}),
+              HasSubstr("dynamic"));
   EXPECT_THAT(weightsError(packed(), {{"strategy", "block"}}),
               HasSubstr("expected 'tensor', 'channel' or 'group'"));
 }
 
 TEST(BadQuantConfig, Groups) {
-  EXPECT_THAT(configError(packed(), {{"config_groups", json::object()}}),
-              HasSubstr("config_groups': expected an object with at least one"));
+  EXPECT_THAT(
+      configError(packed(), {{"config_groups", json::object()}}),
+      HasSubstr("config_groups': expected an object with at least one"));
   EXPECT_THAT(configError(packed(), {{"config_groups", {{"a", 3}}}}),
               HasSubstr("expected objects as groups"));
   auto withTargets = [](const json &targets) {

@@ -28,20 +28,20 @@ std::vector<float> correlated(int64_t tokens, int64_t cols, uint32_t seed) {
     float last = 0;
     for (int64_t c = 0; c < cols; ++c) {
       last = 0.9f * last + normal(random);
-      x[static_cast<size_t>(t * cols + c)] =
-          last * (c % 7 == 0 ? 4.0f : 1.0f);
+      x[static_cast<size_t>(t * cols + c)] = last * (c % 7 == 0 ? 4.0f : 1.0f);
     }
   }
   return x;
 }
 
-std::vector<float> gram(const std::vector<float> &x, int64_t tokens, int64_t n) {
+std::vector<float> gram(const std::vector<float> &x, int64_t tokens,
+                        int64_t n) {
   std::vector<float> h(static_cast<size_t>(n * n));
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t i = 0; i < n; ++i)
       for (int64_t j = 0; j < n; ++j)
-        h[static_cast<size_t>(i * n + j)] +=
-            x[static_cast<size_t>(t * n + i)] * x[static_cast<size_t>(t * n + j)];
+        h[static_cast<size_t>(i * n + j)] += x[static_cast<size_t>(t * n + i)] *
+                                             x[static_cast<size_t>(t * n + j)];
   return h;
 }
 
@@ -102,8 +102,9 @@ double outputError(const GridForm &form, const std::vector<float> &weights,
       double error = 0;
       for (int64_t c = 0; c < cols; ++c) {
         auto i = static_cast<size_t>(r * cols + c);
-        const Grid &grid = result.grids[static_cast<size_t>(
-            r * form.groups(cols) + c / width)];
+        const Grid &grid =
+            result
+                .grids[static_cast<size_t>(r * form.groups(cols) + c / width)];
         error += double(x[static_cast<size_t>(t * cols + c)]) *
                  (weights[i] - valueOnGrid(form, grid, result.quants[i]));
       }
@@ -121,8 +122,7 @@ TEST(Gptq, OutputsAreNearerThanRoundingToNearest) {
   for (const char *name : {"int4", "int4-zero-points", "int8"}) {
     GridForm form = *parseGridForm(name, 64);
     QuantizedResult nearest = roundToNearest(form, weights, rows, cols, 2);
-    QuantizedResult result =
-        roundWithHessian(form, weights, rows, *hessian, 2);
+    QuantizedResult result = roundWithHessian(form, weights, rows, *hessian, 2);
     EXPECT_LE(outputError(form, weights, result, x, tokens),
               0.5 * outputError(form, weights, nearest, x, tokens))
         << name;

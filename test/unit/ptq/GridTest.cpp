@@ -53,7 +53,8 @@ TEST(Grid, ZerosStayZeros) {
     std::vector<float> zeros(4);
     Grid grid = fitRange(form(name), zeros);
     EXPECT_GT(grid.scale, 0) << name;
-    EXPECT_EQ(valueOnGrid(form(name), grid, roundToGrid(form(name), grid, 0)), 0)
+    EXPECT_EQ(valueOnGrid(form(name), grid, roundToGrid(form(name), grid, 0)),
+              0)
         << name;
   }
 }
@@ -76,8 +77,8 @@ TEST(Grid, WeightedFitIsNoWorseThanTheRange) {
     auto error = [&](const Grid &grid) {
       double sum = 0;
       for (size_t i = 0; i < 64; ++i) {
-        double e = weights[i] -
-                   valueOnGrid(f, grid, roundToGrid(f, grid, weights[i]));
+        double e =
+            weights[i] - valueOnGrid(f, grid, roundToGrid(f, grid, weights[i]));
         sum += importance[i] * e * e;
       }
       return sum;
