@@ -47,11 +47,12 @@ Status writeText(const std::string &path, std::string_view text) {
 
 /// A matrix of a layer that becomes integers.
 bool isProjection(const ModelConfig &config, const TensorView &view) {
-  if (view.shape.size() != 2 || !view.name.ends_with("_proj.weight"))
-    return view.name.ends_with("kv_a_proj_with_mqa.weight");
+  bool isLinear = view.name.ends_with("_proj.weight") ||
+                  view.name.ends_with("_proj_with_mqa.weight");
   // The multi-token-prediction layer stays as it is.
-  return !view.name.starts_with(
-      checkpoint::layerTensorName(config.numLayers, ""));
+  return isLinear && view.shape.size() == 2 &&
+         !view.name.starts_with(
+             checkpoint::layerTensorName(config.numLayers, ""));
 }
 
 std::string moduleOf(const std::string &name) {
@@ -82,9 +83,9 @@ private:
                                : static_cast<int>(std::max(
                                      1u, std::thread::hardware_concurrency()));
   }
-  void step(const std::string &what) {
+  void step() {
     if (options.progress)
-      options.progress(what, report.matrices, totalMatrices);
+      options.progress("quantizing", report.matrices, totalMatrices);
   }
   void tell(const std::string &what) {
     if (options.note)
@@ -197,7 +198,9 @@ private:
     if (fs::exists(dir, error)) {
       auto found = readFile(state, kMaxTextBytes);
       if (options.resume && found && *found == inputs)
-        return Status::ok();
+        return removeOthers([](const std::string &name) {
+          return name.find(".partial-") == std::string::npos;
+        });
       if (options.resume)
         tell("what an interrupted run has left in " + dir +
              " came from other inputs and is made anew");
@@ -209,6 +212,21 @@ private:
     if (error)
       return systemError(dir, "create", error);
     return writeText(state, inputs);
+  }
+
+  /// Removes files and folders of the directory, but for those that `keeps`:
+  /// what a killed run was in the middle of.
+  template <typename Keeps> Status removeOthers(Keeps keeps) const {
+    std::error_code error;
+    std::vector<fs::path> others;
+    for (fs::directory_iterator it(dir, error), end; !error && it != end;
+         it.increment(error))
+      if (!keeps(it->path().filename().string()))
+        others.push_back(it->path());
+    for (const fs::path &path : others)
+      if (!error)
+        fs::remove_all(path, error);
+    return error ? systemError(dir, "clean up", error) : Status::ok();
   }
 
   // Shards: what comes before the layers, each layer, what comes after.
@@ -269,7 +287,7 @@ private:
   /// Runs a layer on what the one before left, and leaves what the next needs
   /// before this one counts as done.
   Result<LayerInputs> calibrate(int64_t layer) {
-    step("layer " + std::to_string(layer) + ": running it");
+    step();
     Activations hidden;
     if (layer == 0) {
       RETORT_ASSIGN_OR_RETURN(hidden, embedTokens(*source, tokens));
@@ -331,7 +349,7 @@ private:
     for (const Activations *activations : distinct) {
       std::optional<Hessian> hessian;
       if (activations) {
-        step("preparing");
+        step();
         hessian = Hessian::fromInputs(activations->values, activations->rows,
                                       activations->cols, threads());
       }
@@ -368,7 +386,7 @@ private:
 
   Status quantize(const TensorView &view, const Hessian *hessian,
                   std::vector<OutputTensor> &out) {
-    step(checkpoint::quote(view.name));
+    step();
     std::vector<float> weights(static_cast<size_t>(view.elements()));
     RETORT_RETURN_IF_ERROR(
         checkpoint::readRows(view, 0, view.shape[0], weights));
@@ -450,9 +468,11 @@ private:
         std::string config,
         quantizedConfig(source->configText(), options.form, ignoredModules()));
     RETORT_RETURN_IF_ERROR(writeText(dir + "/config.json", config));
+    RETORT_RETURN_IF_ERROR(removeOthers([&](const std::string &name) {
+      return name.starts_with("model") || name == "config.json";
+    }));
     RETORT_RETURN_IF_ERROR(copyFiles());
     std::error_code error;
-    fs::remove(dir + "/" + kState, error);
     if (fs::exists(options.output))
       fs::remove(options.output, error);
     if (!error)

@@ -67,7 +67,7 @@ Status quantize(QuantizeFlags &flags) {
       [](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
       &cancel);
   options.cancel = &cancel;
-  Progress progress(stderr);
+  Progress progress(stderr, Progress::Unit::Matrices);
   options.progress = [&](const std::string &step, uint64_t done,
                          uint64_t total) {
     progress.update(step, done, total);
