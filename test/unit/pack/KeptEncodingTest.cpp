@@ -38,7 +38,7 @@ public:
 TinyModel model() {
   TinyModel tiny;
   tiny.hidden = 192;
-  tiny.intermediate = 72;
+  tiny.intermediate = 192;
   return tiny;
 }
 
