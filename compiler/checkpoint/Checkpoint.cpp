@@ -9,6 +9,7 @@
 
 #include "compiler/checkpoint/DType.h"
 #include "compiler/checkpoint/Json.h"
+#include "compiler/checkpoint/QuantizedTensors.h"
 #include "compiler/checkpoint/Scales.h"
 
 #include <algorithm>
@@ -70,13 +71,24 @@ public:
     RETORT_RETURN_IF_ERROR(takeInventory());
     RETORT_RETURN_IF_ERROR(refuseExtras());
     RETORT_RETURN_IF_ERROR(checkScales(checkpoint.used));
+    RETORT_RETURN_IF_ERROR(checkIntegers());
     return std::move(checkpoint);
   }
 
   Result<Checkpoint> readWithoutWeights() {
     RETORT_RETURN_IF_ERROR(readTexts());
     const std::optional<Fp8Config> &fp8 = checkpoint.modelConfig.fp8;
+    const std::optional<QuantConfig> &quant = checkpoint.modelConfig.quant;
     for (ExpectedTensor &tensor : expectedTensors(checkpoint.modelConfig)) {
+      if (quant) {
+        RETORT_ASSIGN_OR_RETURN(std::optional<TensorView> quantized,
+                                imagineQuantized(*quant, tensor));
+        if (quantized) {
+          checkpoint.total += imaginedBytes(*quantized);
+          checkpoint.used.push_back(std::move(*quantized));
+          continue;
+        }
+      }
       TensorView view;
       view.name = std::move(tensor.name);
       view.dtype = tensor.dtype;
@@ -88,7 +100,8 @@ public:
                                   .rows = shape[0],
                                   .cols = shape[1],
                                   .bytes = {},
-                                  .file = {}};
+                                  .file = {},
+                                  .name = scaleTensorName(view.name)};
       }
       checkpoint.total +=
           static_cast<uint64_t>(view.elements()) * dtypeBytes(view.dtype);
@@ -99,6 +112,20 @@ public:
   }
 
 private:
+  /// Of the elements of a quantized matrix without weights.
+  static uint64_t imaginedBytes(const TensorView &view) {
+    int bits = view.quantized ? view.quantized->bits : 8;
+    return static_cast<uint64_t>(view.elements()) *
+           static_cast<uint64_t>(bits) / 8;
+  }
+
+  /// Whether a tensor is there, as it is or quantized.
+  bool isStored(const std::string &name) const {
+    const std::optional<QuantConfig> &quant = checkpoint.modelConfig.quant;
+    return stored.contains(name) ||
+           (quant && isStoredQuantized(*quant, name, stored));
+  }
+
   void indexUsed() {
     for (size_t i = 0; i < checkpoint.used.size(); ++i)
       checkpoint.usedIndex.emplace(checkpoint.used[i].name, i);
@@ -257,8 +284,14 @@ private:
   void resolveTies() {
     ModelConfig &config = checkpoint.modelConfig;
     const TensorView *head = findStored(kHead);
-    if (!config.tieWordEmbeddings || !head)
+    if (!config.tieWordEmbeddings || !isStored(kHead))
       return;
+    if (config.quant &&
+        (isStoredQuantized(*config.quant, kHead, stored) || !head ||
+         isStoredQuantized(*config.quant, kEmbedding, stored))) {
+      untie();
+      return;
+    }
     const TensorView *headScales = findStored(scaleTensorName(kHead));
     const TensorView *embedding = findStored(kEmbedding);
     const TensorView *scales = findStored(scaleTensorName(kEmbedding));
@@ -276,11 +309,15 @@ private:
                                      : !scales && !headScales)) {
       dropHead();
     } else {
-      config.tieWordEmbeddings = false;
-      checkpoint.remarks.push_back(
-          "config.json says tie_word_embeddings, but lm_head.weight differs "
-          "from the embedding, so they are used as stored, untied");
+      untie();
     }
+  }
+
+  void untie() {
+    checkpoint.modelConfig.tieWordEmbeddings = false;
+    checkpoint.remarks.push_back(
+        "config.json says tie_word_embeddings, but lm_head.weight differs "
+        "from the embedding, so they are used as stored, untied");
   }
 
   /// Removes tensors of `layer` from `stored` for which `drops(suffix)` is
@@ -316,7 +353,7 @@ private:
     std::string prefix = layerTensorName(layer, "");
     std::vector<ExpectedTensor> expected = expectedTensors(config);
     auto isMissing = [&](const ExpectedTensor &tensor) {
-      return tensor.name.starts_with(prefix) && !stored.contains(tensor.name);
+      return tensor.name.starts_with(prefix) && !isStored(tensor.name);
     };
     auto missing = std::find_if(expected.begin(), expected.end(), isMissing);
     if (missing != expected.end()) {
@@ -360,7 +397,7 @@ private:
         expectedTensors(checkpoint.modelConfig);
     std::vector<const ExpectedTensor *> missing;
     for (const ExpectedTensor &tensor : expected)
-      if (!stored.contains(tensor.name))
+      if (!isStored(tensor.name))
         missing.push_back(&tensor);
     if (!missing.empty())
       return Status::error(Code::NotFound,
@@ -370,6 +407,16 @@ private:
                                andMore(missing.size()));
     checkpoint.used.reserve(expected.size());
     for (const ExpectedTensor &tensor : expected) {
+      if (checkpoint.modelConfig.quant) {
+        RETORT_ASSIGN_OR_RETURN(
+            std::optional<TensorView> quantized,
+            takeQuantized(*checkpoint.modelConfig.quant, tensor, stored));
+        if (quantized) {
+          checkpoint.total += quantized->bytes.size();
+          checkpoint.used.push_back(std::move(*quantized));
+          continue;
+        }
+      }
       auto it = stored.find(tensor.name);
       TensorView view = *it->second;
       std::string where =
@@ -398,10 +445,40 @@ private:
     return Status::ok();
   }
 
+  /// Checks what quantized matrices consist of, and notes what is left out.
+  Status checkIntegers() {
+    const std::optional<QuantConfig> &quant = checkpoint.modelConfig.quant;
+    if (!quant)
+      return Status::ok();
+    RETORT_RETURN_IF_ERROR(checkQuantized(checkpoint.used, *quant));
+    for (const TensorView &tensor : checkpoint.used)
+      if (tensor.quantized)
+        tensor.quantized->forEachPart([&](const TensorView &part) {
+          checkpoint.dropResident(part, 0, part.bytes.size());
+        });
+    if (quant->quantizesActivations)
+      checkpoint.remarks.push_back(
+          "config.json asks for quantized activations, which are not computed: "
+          "weights are what the checkpoint says, activations are not rounded");
+    return Status::ok();
+  }
+
+  /// Some tools write biases of zeros for quantized modules that have none.
+  bool isZeroBias(const std::string &name, const TensorView &view) const {
+    constexpr std::string_view kBias = ".bias";
+    if (!name.ends_with(kBias))
+      return false;
+    const TensorView *weight =
+        checkpoint.find(name.substr(0, name.size() - kBias.size()) + ".weight");
+    return weight && weight->quantized &&
+           std::ranges::all_of(
+               view.bytes, [](std::byte byte) { return byte == std::byte(0); });
+  }
+
   Status refuseExtras() {
     std::vector<const TensorView *> extras;
     for (const auto &[name, view] : stored)
-      if (!isHarmlessExtra(name))
+      if (!isHarmlessExtra(name) && !isZeroBias(name, *view))
         extras.push_back(view);
     if (extras.empty())
       return Status::ok();
@@ -414,7 +491,7 @@ private:
 
   Checkpoint checkpoint;
   /// Every tensor that is stored and not yet accounted for, by name.
-  std::map<std::string, const TensorView *> stored;
+  StoredTensors stored;
 };
 
 Result<Checkpoint> Checkpoint::open(const std::string &directory) {

@@ -9,7 +9,6 @@
 
 #include "compiler/checkpoint/ConfigFields.h"
 #include "compiler/checkpoint/DeepseekConfig.h"
-#include "compiler/checkpoint/Fp8Config.h"
 #include "compiler/checkpoint/RopeConfig.h"
 #include "runtime/support/CheckedMath.h"
 
@@ -332,7 +331,7 @@ Status readConfig(std::string_view text, ModelConfig &config) {
   RETORT_RETURN_IF_ERROR(readArithmetic(fields, config));
   RETORT_RETURN_IF_ERROR(readRope(fields, config));
   setSoftmaxScale(config);
-  RETORT_RETURN_IF_ERROR(readFp8(fields, config));
+  RETORT_RETURN_IF_ERROR(readQuantization(fields, config));
   RETORT_RETURN_IF_ERROR(checkSlidingWindow(fields, config));
   RETORT_RETURN_IF_ERROR(readStoredDType(fields, config));
   RETORT_RETURN_IF_ERROR(readTokenIds(fields, config));

@@ -15,6 +15,7 @@
 #ifndef RETORT_COMPILER_CHECKPOINT_CONFIG_H
 #define RETORT_COMPILER_CHECKPOINT_CONFIG_H
 
+#include "compiler/checkpoint/QuantConfig.h"
 #include "runtime/support/DType.h"
 #include "runtime/support/Status.h"
 
@@ -148,7 +149,8 @@ struct ModelConfig {
   std::optional<DType> storedDType;
   std::optional<MlaConfig> mla; ///< deepseek_v3
   std::optional<MoeConfig> moe; ///< deepseek_v3, also if all layers are dense
-  std::optional<Fp8Config> fp8; ///< from `quantization_config`
+  std::optional<Fp8Config> fp8; ///< from `quantization_config`, or
+  std::optional<QuantConfig> quant; ///< what other methods say there
   /// Multi-token-prediction layers that are used, 0 or 1: one if config.json
   /// declares any (as deepseek_v3 does by default); Checkpoint::open clears it
   /// if the checkpoint does not store all of the first.

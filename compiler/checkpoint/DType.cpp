@@ -7,6 +7,8 @@
 
 #include "compiler/checkpoint/DType.h"
 
+#include "compiler/checkpoint/QuantizedMatrix.h"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -96,6 +98,19 @@ float f16ToF32(uint16_t bits) { return std::bit_cast<float>(f16Bits(bits)); }
 
 float bf16ToF32(uint16_t bits) {
   return std::bit_cast<float>(uint32_t(bits) << 16);
+}
+
+float BlockScales::at(int64_t row, int64_t col) const {
+  const std::byte *from =
+      bytes.data() + static_cast<size_t>(row * cols + col) * dtypeBytes(dtype);
+  if (dtype == DType::F32) {
+    float scale;
+    std::memcpy(&scale, from, 4);
+    return scale;
+  }
+  uint16_t half;
+  std::memcpy(&half, from, 2);
+  return dtype == DType::F16 ? f16ToF32(half) : bf16ToF32(half);
 }
 
 float f8e4m3ToF32(uint8_t bits) { return std::bit_cast<float>(kF8E4M3[bits]); }
@@ -214,6 +229,10 @@ void convertF8Row(const TensorView &tensor, int64_t row, int64_t col,
 Status readBlock(const TensorView &tensor, const ElementRange &range,
                  float *out, int64_t stride) {
   RETORT_RETURN_IF_ERROR(checkRange(tensor, range));
+  if (tensor.quantized) {
+    tensor.quantized->readValues(range, out, stride);
+    return Status::ok();
+  }
   auto elementBytes = static_cast<int64_t>(dtypeBytes(tensor.dtype));
   int64_t tensorCols = columnsOf(tensor);
   // A run of whole rows is one row.

@@ -34,23 +34,22 @@ namespace retort::checkpoint {
 /// The largest header that the reference library accepts, in bytes.
 inline constexpr uint64_t kMaxSafetensorsHeader = 100'000'000;
 
-/// One f32 per block of a matrix, stored beside it: element (r, c) of the
+/// One scale per block of a matrix, stored beside it: element (r, c) of the
 /// matrix is its stored value times scale (r / blockRows, c / blockCols).
 struct BlockScales {
   int64_t blockRows = 0, blockCols = 0; ///< of the matrix, per scale
   int64_t rows = 0, cols = 0;           ///< of scales: the matrix' over those
-  std::span<const std::byte> bytes;     ///< row-major f32, maybe unaligned
+  std::span<const std::byte> bytes;     ///< row-major, maybe unaligned
   std::string_view file;                ///< as in TensorView
   uint64_t fileOffset = 0;              ///< of the first byte
+  std::string name;                     ///< of the tensor of scales
+  DType dtype = DType::F32;             ///< F32, F16 or BF16
 
   /// The scale of block (row, col).
-  float at(int64_t row, int64_t col) const {
-    float scale;
-    std::memcpy(&scale,
-                bytes.data() + static_cast<size_t>(row * cols + col) * 4, 4);
-    return scale;
-  }
+  float at(int64_t row, int64_t col) const;
 };
+
+struct QuantizedMatrix;
 
 /// A tensor of a mapped file. `bytes` need not be aligned for the type: read
 /// elements with readRows, readBlock, convertToF32 or memcpy.
@@ -65,6 +64,9 @@ struct TensorView {
   /// Of an fp8 matrix of a Checkpoint, if it has a companion of scales. All are
   /// finite and positive. A SafetensorsFile leaves it empty.
   std::optional<BlockScales> scales;
+  /// Of a matrix of a Checkpoint that is stored as integers with scales. Its
+  /// dtype is then F32, what an element means, and `bytes` are the integers'.
+  std::shared_ptr<const QuantizedMatrix> quantized;
 
   /// Number of elements, which fits because the file holds them, or because
   /// the configuration's numbers are bounded.

@@ -67,24 +67,26 @@ private:
 Status checkOne(const ScatteredFile &file, const TensorView &tensor,
                 std::vector<std::byte> &buffer) {
   const BlockScales &scales = *tensor.scales;
-  std::string name = scaleTensorName(tensor.name);
+  size_t size = dtypeBytes(scales.dtype);
+  BlockScales piece = scales;
+  piece.cols = 1;
   for (uint64_t at = 0; at < scales.bytes.size(); at += kChunkBytes) {
     buffer.resize(std::min<uint64_t>(kChunkBytes, scales.bytes.size() - at));
     if (!file.read(scales.fileOffset + at, buffer))
       return Status::error(
-          Code::Io, where(scales.file, name) + "cannot read: " +
+          Code::Io, where(scales.file, scales.name) + "cannot read: " +
                         (errno == 0 ? "the file has become shorter"
                                     : std::generic_category().message(errno)));
-    for (size_t i = 0; i < buffer.size() / 4; ++i) {
-      float scale;
-      std::memcpy(&scale, buffer.data() + i * 4, 4);
+    piece.bytes = buffer;
+    for (size_t i = 0; i < buffer.size() / size; ++i) {
+      float scale = piece.at(static_cast<int64_t>(i), 0);
       if (scale > 0.0f && std::isfinite(scale))
         continue;
-      auto index = static_cast<int64_t>(at / 4 + i);
+      auto index = static_cast<int64_t>(at / size + i);
       char found[32];
       std::snprintf(found, sizeof(found), "%g", static_cast<double>(scale));
       return Status::error(Code::InvalidData,
-                           where(scales.file, name) + "row " +
+                           where(scales.file, scales.name) + "row " +
                                std::to_string(index / scales.cols) +
                                ", column " +
                                std::to_string(index % scales.cols) +
@@ -146,6 +148,7 @@ Status attachScales(TensorView &tensor, const TensorView *companion,
   scales.blockCols = blocks.blockCols;
   scales.rows = shape[0];
   scales.cols = shape[1];
+  scales.name = std::move(name);
   scales.bytes = companion->bytes;
   scales.file = companion->file;
   scales.fileOffset = companion->fileOffset;

@@ -9,6 +9,22 @@
 
 namespace retort {
 
+namespace {
+
+std::string_view scaleSuffix(ScaleKind scales) {
+  switch (scales) {
+  case ScaleKind::BF16:
+    return "";
+  case ScaleKind::F16:
+    return ", f16_scales";
+  case ScaleKind::F32:
+    return ", f32_scales";
+  }
+  return "";
+}
+
+} // namespace
+
 std::string PackedEncoding::str() const {
   switch (kind) {
   case EncodingKind::F32:
@@ -20,31 +36,29 @@ std::string PackedEncoding::str() const {
   case EncodingKind::Fp8:
     return "fp8";
   case EncodingKind::Int8:
-    return "int8<" + std::to_string(groupSize) + ">";
   case EncodingKind::Int4:
-    return "int4<" + std::to_string(groupSize) +
-           (zeroPoints ? ", zero_points>" : ">");
+    break;
   }
-  return "";
+  return (kind == EncodingKind::Int8 ? "int8<" : "int4<") +
+         std::to_string(groupSize) + (zeroPoints ? ", zero_points" : "") +
+         std::string(scaleSuffix(scales)) + ">";
 }
 
 std::optional<PackedEncoding> PackedEncoding::parse(std::string_view text) {
-  auto accept = [&](EncodingKind kind, int32_t group,
-                    bool zp) -> std::optional<PackedEncoding> {
-    PackedEncoding e{kind, group, zp};
-    return e.str() == text ? std::optional(e) : std::nullopt;
-  };
   for (EncodingKind kind : {EncodingKind::F32, EncodingKind::F16,
                             EncodingKind::BF16, EncodingKind::Fp8})
-    if (auto e = accept(kind, 0, false))
+    if (PackedEncoding e{kind, 0, false}; e.str() == text)
       return e;
-  for (int32_t group : {32, 64, 128}) {
-    if (auto e = accept(EncodingKind::Int8, group, false))
-      return e;
-    for (bool zp : {false, true})
-      if (auto e = accept(EncodingKind::Int4, group, zp))
+  for (int32_t group : {32, 64, 128})
+    for (ScaleKind scales : {ScaleKind::BF16, ScaleKind::F16, ScaleKind::F32}) {
+      if (PackedEncoding e{EncodingKind::Int8, group, false, scales};
+          e.str() == text)
         return e;
-  }
+      for (bool zp : {false, true})
+        if (PackedEncoding e{EncodingKind::Int4, group, zp, scales};
+            e.str() == text)
+          return e;
+    }
   return std::nullopt;
 }
 

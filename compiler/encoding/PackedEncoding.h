@@ -30,13 +30,13 @@
 /// ```
 /// so that rows end up in vector lanes, whatever their number, and 4
 /// consecutive columns in a 32-bit lane. After the quants of an integer block
-/// come 32 bf16 scales, one per row, and with zero points 32 bytes, one per
-/// row:
+/// come 32 scales, one per row, and with zero points 32 bytes, one per row:
 /// ```
 /// int8:  w = scale * q                int4:  w = scale * (q - zeroPoint)
 /// ```
-/// where zeroPoint is 8 if none are stored. After the elements of an fp8 block
-/// come 32 f32 scales, one per row: w = scale * element.
+/// where zeroPoint is 8 if none are stored. Scales are bf16, or f16 or f32 for
+/// what a checkpoint brings along and bf16 would round. After the elements of
+/// an fp8 block come 32 f32 scales, one per row: w = scale * element.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -54,6 +54,9 @@ namespace retort {
 
 enum class EncodingKind : uint8_t { F32, F16, BF16, Int8, Int4, Fp8 };
 
+/// How the scales of integers are stored.
+enum class ScaleKind : uint8_t { BF16, F16, F32 };
+
 /// Columns of an fp8 block, which share a scale in each row.
 inline constexpr int64_t kFp8BlockCols = 128;
 
@@ -68,6 +71,7 @@ struct PackedEncoding {
   EncodingKind kind = EncodingKind::F32;
   int32_t groupSize = 0;   ///< 32, 64 or 128 for integers; 0 for floats
   bool zeroPoints = false; ///< int4 only
+  ScaleKind scales = ScaleKind::BF16; ///< of integers
 
   bool operator==(const PackedEncoding &) const = default;
 
@@ -97,14 +101,20 @@ struct PackedEncoding {
     }
     return 0;
   }
-  /// Bytes of the 32 scales of a block: bf16 for integers, f32 for fp8.
+  /// Bytes of one scale of an encoding that has some; f32 for fp8.
+  int64_t scaleBytes() const {
+    return isInteger() && scales != ScaleKind::F32 ? 2 : 4;
+  }
+  /// Bytes of the 32 scales of a block.
   int64_t blockScaleBytes() const {
-    return isInteger() ? kStripRows * 2 : hasScales() ? kStripRows * 4 : 0;
+    return hasScales() ? kStripRows * scaleBytes() : 0;
   }
   /// Offset of the scales in a block that has them.
   int64_t scaleOffset() const { return blockQuantBytes(); }
   /// Offset of the 32 zero points in a block that has them.
-  int64_t zeroPointOffset() const { return blockQuantBytes() + kStripRows * 2; }
+  int64_t zeroPointOffset() const {
+    return blockQuantBytes() + blockScaleBytes();
+  }
   int64_t blockBytes() const {
     return blockQuantBytes() + blockScaleBytes() +
            (zeroPoints ? kStripRows : 0);
@@ -121,7 +131,7 @@ struct PackedEncoding {
   }
 
   /// "f32", "f16", "bf16", "fp8", "int8<32>", "int4<128>", "int4<32,
-  /// zero_points>".
+  /// zero_points>", "int4<128, zero_points, f16_scales>".
   std::string str() const;
   static std::optional<PackedEncoding> parse(std::string_view text);
 };

@@ -186,9 +186,11 @@ LogicalResult Fuser::latentAttention(model::MlaOp op) {
     valueRows.push_back({op.getKvB(), src + nope, v, h * values.paddedHead()});
   }
   auto keyWeight = weights.assembled(op, prefix + "absorbed_k", keyRows,
-                                     heads * paddedRank, nope);
+                                     heads * paddedRank, nope,
+                                     /*roundsInputs=*/true);
   auto valueWeight = weights.assembled(op, prefix + "absorbed_v", valueRows,
-                                       values.paddedWidth(), rank);
+                                       values.paddedWidth(), rank,
+                                       /*roundsInputs=*/true);
   if (failed(keyWeight) || failed(valueWeight))
     return failure();
   auto absorbed = kernel::HeadLinearOp::create(

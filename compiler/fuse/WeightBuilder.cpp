@@ -36,6 +36,7 @@ FailureOr<model::WeightOp> WeightBuilder::find(Operation *user,
 FailureOr<PackedEncoding>
 WeightBuilder::jointEncoding(Operation *user, ArrayRef<StringRef> tensors) {
   std::optional<PackedEncoding> joint;
+  bool isKept = false;
   for (StringRef tensor : tensors) {
     auto weight = find(user, tensor);
     if (failed(weight))
@@ -46,19 +47,30 @@ WeightBuilder::jointEncoding(Operation *user, ArrayRef<StringRef> tensors) {
                                  "quantize-weights gives");
     if (!joint)
       joint = encoding;
+    isKept |= (*weight)->hasAttr(kKeptEncodingAttr);
     // One launch decodes one encoding. Zero points can express their absence,
     // and f32 whatever a checkpoint mixes; anything else was asked for.
     PackedEncoding a = *joint, c = *encoding;
     a.zeroPoints = c.zeroPoints = joint->zeroPoints || encoding->zeroPoints;
+    if (isKept && a.kind == c.kind && a.isInteger()) {
+      // A scale can be repeated, and widened.
+      a.groupSize = c.groupSize = std::min(a.groupSize, c.groupSize);
+      if (a.scales != c.scales)
+        a.scales = c.scales = ScaleKind::F32;
+    }
     if (a == c)
       joint = a;
-    else if (!a.isInteger() && !c.isInteger())
+    else if (isKept || (!a.isInteger() && !c.isInteger()))
       joint = PackedEncoding{EncodingKind::F32, 0, false};
     else
       return user->emitOpError("expected weights of one encoding in a launch, "
                                "found ")
              << a.str() << " and " << c.str();
   }
+  if (isKept && joint->kind == EncodingKind::F32)
+    emitRemark(module.getLoc())
+        << tensors.front() << ": packed as f32 with what the launch reads "
+        << "beside it, because the checkpoint stores them in different ways";
   return *joint;
 }
 
@@ -103,7 +115,7 @@ RankedTensorType WeightBuilder::withoutMixedScales(StringRef symbol,
                                                    ArrayRef<Attribute> rows,
                                                    ArrayRef<Attribute> cols) {
   auto encoding = encoding::getPackedEncoding(type);
-  if (!encoding || encoding->kind != EncodingKind::Fp8)
+  if (!encoding || !encoding->hasScales())
     return type;
   auto integer = [](Attribute run, unsigned i) {
     return cast<IntegerAttr>(cast<ArrayAttr>(run)[i]).getInt();
@@ -111,27 +123,41 @@ RankedTensorType WeightBuilder::withoutMixedScales(StringRef symbol,
   SmallVector<ColRun> colRuns;
   for (Attribute run : cols)
     colRuns.push_back({integer(run, 0), integer(run, 1), integer(run, 2)});
-  llvm::DenseMap<std::pair<int64_t, int64_t>, bool> known;
-  for (Attribute run : rows) {
-    StringRef tensor = cast<StringAttr>(cast<ArrayAttr>(run)[0]).getValue();
-    auto blocks = symbols.lookup(tensor)->getAttrOfType<DenseI64ArrayAttr>(
-        kScaleBlockAttr);
-    if (!blocks || blocks.size() != 2)
-      continue;
-    bool isLong = cast<ArrayAttr>(run).size() > 4;
-    int64_t shift = isLong ? integer(run, 5) : 0;
-    int64_t step = blocks[isLong && integer(run, 6) ? 0 : 1];
-    auto [it, isNew] = known.try_emplace({shift, step}, false);
-    if (isNew)
-      it->second = step < 1 || mixesScales(colRuns, shift, step);
-    if (!it->second)
-      continue;
-    emitRemark(module.getLoc())
-        << symbol << ": packed as f32, because a packed block would hold "
-        << "elements of two fp8 scales of " << tensor;
-    return matrixType(type.getDimSize(0), type.getDimSize(1), PackedEncoding{});
+  // The tensor whose scales would be mixed; empty if there is none.
+  auto mixed = [&](int64_t blockCols) -> StringRef {
+    llvm::DenseMap<std::pair<int64_t, int64_t>, bool> known;
+    for (Attribute run : rows) {
+      StringRef tensor = cast<StringAttr>(cast<ArrayAttr>(run)[0]).getValue();
+      Operation *weight = symbols.lookup(tensor);
+      auto blocks = weight->getAttrOfType<DenseI64ArrayAttr>(kScaleBlockAttr);
+      // Integers that are not kept get scales of their own.
+      if (!blocks || blocks.size() != 2 ||
+          (encoding->isInteger() && !weight->hasAttr(kKeptEncodingAttr)))
+        continue;
+      bool isLong = cast<ArrayAttr>(run).size() > 4;
+      int64_t shift = isLong ? integer(run, 5) : 0;
+      int64_t step = blocks[isLong && integer(run, 6) ? 0 : 1];
+      auto [it, isNew] = known.try_emplace({shift, step}, false);
+      if (isNew)
+        it->second = step < 1 || mixesScales(colRuns, shift, step, blockCols);
+      if (it->second)
+        return tensor;
+    }
+    return {};
+  };
+  StringRef tensor = mixed(encoding->blockCols());
+  // Smaller blocks of integers may do.
+  while (!tensor.empty() && encoding->isInteger() && encoding->groupSize > 32) {
+    encoding->groupSize /= 2;
+    tensor = mixed(encoding->blockCols());
   }
-  return type;
+  if (tensor.empty())
+    return matrixType(type.getDimSize(0), type.getDimSize(1), *encoding);
+  emitRemark(module.getLoc())
+      << symbol << ": packed as f32, because a packed block would hold "
+      << "elements of two " << (encoding->isInteger() ? "" : "fp8 ")
+      << "scales of " << tensor;
+  return matrixType(type.getDimSize(0), type.getDimSize(1), PackedEncoding{});
 }
 
 Value WeightBuilder::define(StringRef name, RankedTensorType type,
@@ -213,7 +239,7 @@ FailureOr<Value> WeightBuilder::stacked(Operation *user, StringRef name,
 
 FailureOr<Value> WeightBuilder::assembled(Operation *user, StringRef name,
                                           ArrayRef<Run> runs, int64_t rows,
-                                          int64_t cols) {
+                                          int64_t cols, bool roundsInputs) {
   SmallVector<StringRef> tensors;
   SmallVector<Attribute> rowRuns;
   for (const Run &run : runs) {
@@ -224,6 +250,15 @@ FailureOr<Value> WeightBuilder::assembled(Operation *user, StringRef name,
   auto encoding = jointEncoding(user, tensors);
   if (failed(encoding))
     return failure();
+  bool anyKept = llvm::any_of(tensors, [&](StringRef tensor) {
+    return symbols.lookup(tensor)->hasAttr(kKeptEncodingAttr);
+  });
+  if (roundsInputs && anyKept && encoding->isInteger()) {
+    emitRemark(module.getLoc())
+        << name << ": packed as f32, because a launch that rounds the inputs "
+        << "of integers would read it";
+    encoding = PackedEncoding{};
+  }
   return define(name, matrixType(roundUp(rows, kStripRows), cols, *encoding),
                 rowRuns, {colRun(0, cols, 0)});
 }

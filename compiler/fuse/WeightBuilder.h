@@ -78,11 +78,14 @@ public:
   interleavedBias(mlir::Operation *user, llvm::StringRef name, int64_t size,
                   llvm::StringRef first, llvm::StringRef second);
   /// Runs of matrices that have the same inputs, or of which each contributes
-  /// `cols` columns.
+  /// `cols` columns. With `roundsInputs`, the launch rounds what it multiplies
+  /// integers with: integers of the checkpoint then become f32, which are not
+  /// rounded.
   mlir::FailureOr<mlir::Value> assembled(mlir::Operation *user,
                                          llvm::StringRef name,
                                          llvm::ArrayRef<Run> runs, int64_t rows,
-                                         int64_t cols);
+                                         int64_t cols,
+                                         bool roundsInputs = false);
   /// A vector of runs of vectors.
   mlir::FailureOr<mlir::Value> assembledVector(mlir::Operation *user,
                                                llvm::StringRef name,

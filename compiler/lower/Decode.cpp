@@ -105,10 +105,20 @@ Value Decoder::loadScales(Index block, int64_t v) {
     return k.mul(k.bitcast(raw, k.vecF32()),
                  k.constant(k.vecF32(), kFp8Factor));
   }
+  int64_t bytes = n * encoding.scaleBytes();
   Value raw =
-      k.loadVector(weights, block + (encoding.scaleOffset() + v * n * 2), n * 2,
-                   std::min<int64_t>(n * 2, 32));
-  return widen(k, k.bitcast(raw, k.vec(k.i16(), n)), EncodingKind::BF16);
+      k.loadVector(weights, block + (encoding.scaleOffset() + v * bytes), bytes,
+                   std::min<int64_t>(bytes, 32));
+  switch (encoding.scales) {
+  case ScaleKind::BF16:
+    return widen(k, k.bitcast(raw, k.vec(k.i16(), n)), EncodingKind::BF16);
+  case ScaleKind::F16:
+    return widen(k, k.bitcast(raw, k.vec(k.builder().getF16Type(), n)),
+                 EncodingKind::F16);
+  case ScaleKind::F32:
+    break;
+  }
+  return k.bitcast(raw, k.vecF32());
 }
 
 Value Decoder::loadZeroPoints(Index block, int64_t v) {

@@ -74,7 +74,15 @@ LogicalResult emitEmbed(KernelBuilder &k, Operation *op) {
           });
           return;
         }
-        Value scale = bf16At(block + encoding.scaleOffset() + row * 2);
+        Index scaleAt =
+            block + encoding.scaleOffset() + row * encoding.scaleBytes();
+        Value scale;
+        if (encoding.scales == ScaleKind::F32)
+          scale = at(scaleAt, k.f32());
+        else if (encoding.scales == ScaleKind::F16)
+          scale = k.extend(at(scaleAt, k.builder().getF16Type()), k.f32());
+        else
+          scale = bf16At(scaleAt);
         Value zeroPoint = k.constantInt(k.i32(), 8);
         if (encoding.zeroPoints)
           zeroPoint = k.zeroExtend(

@@ -7,6 +7,7 @@
 
 #include "compiler/pack/PackInputs.h"
 
+#include "compiler/checkpoint/QuantizedMatrix.h"
 #include "runtime/support/File.h"
 
 #include <cerrno>
@@ -64,6 +65,12 @@ void addTensor(const TensorView &tensor, Hasher &hash) {
   for (int64_t size : tensor.shape)
     hash.add(size);
   hash.add(static_cast<int64_t>(tensor.fileOffset));
+  if (tensor.quantized)
+    tensor.quantized->forEachPart([&](const TensorView &part) {
+      hash.add(part.name);
+      hash.add(baseName(part.file));
+      hash.add(static_cast<int64_t>(part.fileOffset));
+    });
   hash.add(int64_t(tensor.scales.has_value()));
   if (!tensor.scales)
     return;
@@ -132,6 +139,10 @@ packInputs(std::span<const WeightSpec> specs,
     addTensor(tensor, files[std::string(tensor.file)]);
     if (tensor.scales)
       files.try_emplace(std::string(tensor.scales->file));
+    if (tensor.quantized)
+      tensor.quantized->forEachPart([&](const TensorView &part) {
+        files.try_emplace(std::string(part.file));
+      });
   }
   std::vector<JournalInput> inputs = {{"Retort's build", describeBuild()}};
   for (const auto &[path, hash] : files) {

@@ -274,6 +274,16 @@ Status PackRun::encodeMatrix(const Unit &unit, std::vector<float> &rows,
   // Bits and scales together are smaller than the strip's floats.
   auto *bits = reinterpret_cast<uint8_t *>(rows.data());
   float *scales = rows.data() + kStripRows * stride / 4;
+  // The same for integers: 2 bytes each, and at least 32 share scale and zero
+  // point.
+  auto *quants = reinterpret_cast<int16_t *>(rows.data());
+  float *integerScales = rows.data() + kStripRows * stride / 2;
+  auto *zeros = reinterpret_cast<int8_t *>(integerScales + stride);
+  if (spec.encoding.isInteger() && !reader.copiesIntegers() &&
+      spec.encoding.scales != ScaleKind::BF16)
+    return Status::error(Code::Internal,
+                         "weight '" + spec.name + "': expected sources that " +
+                             spec.encoding.str() + " holds exactly");
   for (int64_t strip = unit.first; strip < unit.first + unit.count; ++strip) {
     if (isCancelled())
       return Status::error(Code::Cancelled, "packing was cancelled");
@@ -281,6 +291,14 @@ Status PackRun::encodeMatrix(const Unit &unit, std::vector<float> &rows,
       RETORT_RETURN_IF_ERROR(
           reader.readF8Strip(strip * kStripRows, bits, stride, scales));
       encodeF8Strip(bits, stride, scales, spec.cols, out);
+      out += spec.encoding.stripBytes(spec.cols);
+      continue;
+    }
+    if (reader.copiesIntegers()) {
+      reader.readIntegerStrip(strip * kStripRows, quants, stride, integerScales,
+                              zeros);
+      encodeIntegerStrip(spec.encoding, quants, stride, integerScales, zeros,
+                         spec.cols, out);
       out += spec.encoding.stripBytes(spec.cols);
       continue;
     }

@@ -59,6 +59,36 @@ uint16_t loadU16(const std::byte *from) {
   return value;
 }
 
+/// Exact for what the encoding's scales hold.
+void storeScale(const PackedEncoding &encoding, float scale, std::byte *block,
+                int64_t row) {
+  std::byte *to = block + encoding.scaleOffset() + row * encoding.scaleBytes();
+  uint16_t half = static_cast<uint16_t>(std::bit_cast<uint32_t>(scale) >> 16);
+  switch (encoding.scales) {
+  case ScaleKind::F16:
+    half = std::bit_cast<uint16_t>(static_cast<_Float16>(scale));
+    [[fallthrough]];
+  case ScaleKind::BF16:
+    std::memcpy(to, &half, 2);
+    return;
+  case ScaleKind::F32:
+    std::memcpy(to, &scale, 4);
+  }
+}
+
+float loadScale(const PackedEncoding &encoding, const std::byte *block,
+                int64_t row) {
+  const std::byte *from =
+      block + encoding.scaleOffset() + row * encoding.scaleBytes();
+  if (encoding.scales == ScaleKind::BF16)
+    return checkpoint::bf16ToF32(loadU16(from));
+  if (encoding.scales == ScaleKind::F16)
+    return checkpoint::f16ToF32(loadU16(from));
+  float scale;
+  std::memcpy(&scale, from, sizeof(scale));
+  return scale;
+}
+
 /// Decodes columns [first, first + count) of one row of one block.
 void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
                     int64_t row, int64_t first, int64_t count, float *out) {
@@ -90,8 +120,7 @@ void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
   case EncodingKind::Int4:
     break;
   }
-  float scale =
-      checkpoint::bf16ToF32(loadU16(block + encoding.scaleOffset() + row * 2));
+  float scale = loadScale(encoding, block, row);
   if (encoding.kind == EncodingKind::Int8) {
     for (int64_t k = first; k < end; ++k)
       *out++ = scale * static_cast<float>(static_cast<int8_t>(
@@ -150,6 +179,34 @@ void encodeF8Strip(const uint8_t *bits, int64_t stride, const float *scales,
     for (int64_t r = 0; r < kStripRows; ++r)
       std::memcpy(out + encoding.scaleOffset() + r * 4, scales + r * blocks + b,
                   4);
+    out += encoding.blockBytes();
+  }
+}
+
+void encodeIntegerStrip(const PackedEncoding &encoding, const int16_t *quants,
+                        int64_t stride, const float *scales,
+                        const int8_t *zeros, int64_t cols, std::byte *out) {
+  int64_t blocks = encoding.blocksPerStrip(cols), size = encoding.blockCols();
+  bool isInt4 = encoding.kind == EncodingKind::Int4;
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t r = 0; r < kStripRows; ++r) {
+      int zero = zeros[r * blocks + b];
+      const int16_t *from = quants + r * stride + b * size;
+      auto quant = [&](int64_t k) {
+        return from[k] == kNoQuant ? zero : from[k];
+      };
+      if (isInt4)
+        for (int64_t k = 0; k < size; k += 8)
+          for (int64_t i = 0; i < 4; ++i)
+            out[k / 8 * 128 + r * 4 + i] = static_cast<std::byte>(
+                (quant(k + i) + 8) | (quant(k + 4 + i) + 8) << 4);
+      else
+        for (int64_t k = 0; k < size; ++k)
+          out[k / 4 * 128 + r * 4 + k % 4] = static_cast<std::byte>(quant(k));
+      storeScale(encoding, scales[r * blocks + b], out, r);
+      if (encoding.zeroPoints)
+        out[encoding.zeroPointOffset() + r] = static_cast<std::byte>(zero + 8);
+    }
     out += encoding.blockBytes();
   }
 }

@@ -88,6 +88,18 @@ std::optional<BadWeight> encodeBlock(const PackedEncoding &encoding,
 void encodeF8Strip(const uint8_t *bits, int64_t stride, const float *scales,
                    int64_t cols, std::byte *out);
 
+/// Marks an integer that has no source.
+inline constexpr int16_t kNoQuant = INT16_MIN;
+
+/// Lays 32 rows of a checkpoint's integers out as blocks of an integer encoding
+/// that holds them exactly: `quants[r * stride + k]`, signed or kNoQuant, with
+/// `scales[r * blocks + b]` and signed `zeros[r * blocks + b]` per block (see
+/// SpecReader::readIntegerStrip). Integers behind the last column must be
+/// kNoQuant, which decodes to 0.
+void encodeIntegerStrip(const PackedEncoding &encoding, const int16_t *quants,
+                        int64_t stride, const float *scales,
+                        const int8_t *zeros, int64_t cols, std::byte *out);
+
 /// Decodes rows [firstRow, firstRow + numRows) of a packed matrix of `cols`
 /// columns into `out[i * cols + k]`. `packed` must hold the strips they lie in.
 void decodeRows(const PackedEncoding &encoding,

@@ -8,6 +8,9 @@
 #include "compiler/pack/SpecReader.h"
 
 #include "compiler/checkpoint/DType.h"
+#include "compiler/checkpoint/QuantizedMatrix.h"
+#include "compiler/pack/KeptEncoding.h"
+#include "compiler/pack/Quantizer.h"
 
 #include <algorithm>
 #include <cstring>
@@ -131,15 +134,19 @@ SpecReader::makeRun(const WeightSpec &spec, const RowRun &run,
   RETORT_RETURN_IF_ERROR(checkSource(spec, run, *tensor));
   RETORT_ASSIGN_OR_RETURN(
       int64_t end, checkDestination(run, isMatrix ? spec.rows : spec.cols));
-  int64_t rowElements = isMatrix ? tensor->shape[1] : 1;
+  int64_t rowBytes = static_cast<int64_t>(dtypeBytes(tensor->dtype)) *
+                     (isMatrix ? tensor->shape[1] : 1);
+  // Integers may lie in any order: a share of them each.
+  if (tensor->quantized)
+    rowBytes =
+        ceilDiv(static_cast<int64_t>(tensor->bytes.size()), tensor->shape[0]);
   return Run{.tensor = tensor,
              .src = run.srcRow,
              .rows = run.rows,
              .dst = run.dstRow,
              .stripStride = run.stripStride,
              .colShift = run.colShift,
-             .rowBytes =
-                 rowElements * static_cast<int64_t>(dtypeBytes(tensor->dtype)),
+             .rowBytes = rowBytes,
              .end = end,
              .maxEnd = end,
              .transposed = run.transposed};
@@ -171,6 +178,7 @@ SpecReader::create(const WeightSpec &spec,
   if (Status status = reader.checkOverlaps(); !status.isOk())
     return inSpec(std::move(status));
   reader.indexRuns(0, reader.runs.size());
+  reader.copies = reader.canCopy();
   return reader;
 }
 
@@ -374,6 +382,57 @@ Status SpecReader::readF8Strip(int64_t first, uint8_t *bits, int64_t stride,
   return status;
 }
 
+bool SpecReader::canCopy() const {
+  const PackedEncoding &encoding = weightSpec->encoding;
+  if (weightSpec->form != WeightForm::Matrix || !encoding.isInteger() ||
+      runs.empty())
+    return false;
+  return std::ranges::all_of(runs, [&](const Run &run) {
+    const auto &matrix = run.tensor->quantized;
+    return matrix && !run.transposed && holdsExactly(encoding, *matrix) &&
+           !mixesScales(weightSpec->colRuns, run.colShift, matrix->groupSize,
+                        encoding.blockCols());
+  });
+}
+
+/// Rows of one run in one column run; the pointers are at their first packed
+/// row.
+void SpecReader::readIntegers(const Run &run, int64_t src, int64_t rows,
+                              const ColRun &cols, int16_t *quants,
+                              int64_t stride, float *scales,
+                              int8_t *zeros) const {
+  const checkpoint::QuantizedMatrix &matrix = *run.tensor->quantized;
+  int64_t size = weightSpec->encoding.blockCols();
+  int64_t blocks = ceilDiv(weightSpec->cols, size);
+  int64_t from = cols.srcCol + run.colShift;
+  matrix.readQuants({src, rows, from, cols.cols}, quants + cols.dstCol, stride);
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols.cols;) {
+      int64_t block = (cols.dstCol + j) / size;
+      int64_t group = matrix.groupOf(from + j);
+      scales[i * blocks + block] = matrix.scale(src + i, group);
+      zeros[i * blocks + block] =
+          static_cast<int8_t>(matrix.zero(src + i, group));
+      j = (block + 1) * size - cols.dstCol;
+    }
+}
+
+void SpecReader::readIntegerStrip(int64_t first, int16_t *quants,
+                                  int64_t stride, float *scales,
+                                  int8_t *zeros) const {
+  int64_t blocks = weightSpec->encoding.blocksPerStrip(weightSpec->cols);
+  std::fill_n(quants, kStripRows * stride, kNoQuant);
+  std::fill_n(scales, kStripRows * blocks, 0.0f);
+  std::fill_n(zeros, kStripRows * blocks, int8_t(0));
+  forRange(first, kStripRows,
+           [&](const Run &run, int64_t src, int64_t dst, int64_t rows) {
+             int64_t r = dst - first;
+             for (const ColRun &cols : weightSpec->colRuns)
+               readIntegers(run, src, rows, cols, quants + r * stride, stride,
+                            scales + r * blocks, zeros + r * blocks);
+           });
+}
+
 void SpecReader::dropResident(int64_t first, int64_t count) const {
   // Parts of one run follow each other in the tensor, whatever the stride.
   struct Piece {
@@ -383,6 +442,12 @@ void SpecReader::dropResident(int64_t first, int64_t count) const {
   std::vector<Piece> pieces;
   forRange(
       first, count, [&](const Run &run, int64_t src, int64_t, int64_t rows) {
+        if (run.tensor->quantized) {
+          // Words hold inputs of many rows: all goes when the last rows do.
+          if (src + rows == run.src + run.rows)
+            pieces.push_back({&run, 0, run.tensor->bytes.size()});
+          return;
+        }
         if (run.transposed) {
           if (pieces.empty() || pieces.back().run != &run)
             for (const ColRun &cols : weightSpec->colRuns) {
@@ -418,15 +483,26 @@ int64_t SpecReader::sourceBytes(int64_t first, int64_t count) const {
 
 int64_t SpecReader::packedRowBytes(const Run &run) const {
   return run.transposed
-             ? runCols * static_cast<int64_t>(dtypeBytes(run.tensor->dtype))
+             ? run.tensor->quantized
+                   ? ceilDiv(static_cast<int64_t>(run.tensor->bytes.size()),
+                             run.tensor->shape[1])
+                   : runCols *
+                         static_cast<int64_t>(dtypeBytes(run.tensor->dtype))
              : run.rowBytes;
 }
 
 int64_t SpecReader::maxSourceBytes(int64_t count) const {
   int64_t bytes = 0;
-  for (const Run &run : runs)
-    // Columns that no run takes are read all the same, as parts of pages.
-    bytes = std::max(bytes, (run.transposed ? runCols : count) * run.rowBytes);
+  for (const Run &run : runs) {
+    // Columns that no run takes are read all the same, as parts of pages, and
+    // of integers whole tensors.
+    if (run.tensor->quantized)
+      bytes = std::max(
+          bytes, static_cast<int64_t>(run.tensor->quantized->storedBytes()));
+    else
+      bytes =
+          std::max(bytes, (run.transposed ? runCols : count) * run.rowBytes);
+  }
   return bytes;
 }
 

@@ -41,6 +41,13 @@ public:
   /// are 0 where nothing has a source. Errors: a NaN, or two scales in a block.
   Status readF8Strip(int64_t first, uint8_t *bits, int64_t stride,
                      float *scales) const;
+  /// Whether every run comes from integers that the spec's encoding holds
+  /// exactly, so that they are copied.
+  bool copiesIntegers() const { return copies; }
+  /// If copiesIntegers(): the strip of packed rows from `first` on as it is
+  /// stored, as encodeIntegerStrip() takes it.
+  void readIntegerStrip(int64_t first, int16_t *quants, int64_t stride,
+                        float *scales, int8_t *zeros) const;
   /// Vectors: elements [first, first + count).
   Status readElements(int64_t first, int64_t count, float *out) const;
 
@@ -92,6 +99,12 @@ private:
 
   const WeightSpec *weightSpec = nullptr;
   const checkpoint::Checkpoint *source = nullptr;
+  bool canCopy() const;
+  void readIntegers(const Run &run, int64_t src, int64_t rows,
+                    const ColRun &cols, int16_t *quants, int64_t stride,
+                    float *scales, int8_t *zeros) const;
+
+  bool copies = false;
   /// By dst; also a balanced tree, with the middle of a range as its root.
   std::vector<Run> runs;
   int64_t runCols = 0; ///< of all column runs

@@ -60,20 +60,18 @@ struct ColRun {
 };
 
 /// Whether column runs would bring elements of two source scales into a packed
-/// fp8 block. `scaleBlock` elements of a tensor row share a scale (of a column,
-/// for transposed runs).
+/// block of `blockCols` columns. `scaleBlock` elements of a tensor row share a
+/// scale (of a column, for transposed runs).
 inline bool mixesScales(std::span<const ColRun> runs, int64_t colShift,
-                        int64_t scaleBlock) {
+                        int64_t scaleBlock, int64_t blockCols = kFp8BlockCols) {
   std::map<int64_t, int64_t> scaleOf; // by packed block
   for (const ColRun &run : runs)
     for (int64_t j = 0; j < run.cols;) {
       int64_t dst = run.dstCol + j, src = run.srcCol + colShift + j;
-      auto [it, isNew] =
-          scaleOf.try_emplace(dst / kFp8BlockCols, src / scaleBlock);
+      auto [it, isNew] = scaleOf.try_emplace(dst / blockCols, src / scaleBlock);
       if (it->second != src / scaleBlock)
         return true;
-      j += std::min(kFp8BlockCols - dst % kFp8BlockCols,
-                    scaleBlock - src % scaleBlock);
+      j += std::min(blockCols - dst % blockCols, scaleBlock - src % scaleBlock);
     }
   return false;
 }

@@ -11,6 +11,7 @@
 #include "compiler/codegen/Codegen.h"
 #include "compiler/import/ImportModel.h"
 #include "compiler/pack/ArtifactWriter.h"
+#include "compiler/pack/KeptEncoding.h"
 #include "compiler/pack/PackInputs.h"
 #include "compiler/pack/ZeroPoints.h"
 #include "compiler/pipelines/Pipelines.h"
@@ -34,6 +35,7 @@
 #include "llvm/Support/Path.h"
 
 #include <chrono>
+#include <map>
 #include <thread>
 
 using namespace mlir;
@@ -118,6 +120,7 @@ private:
   Status checkTexts();
   Status buildModule();
   Status tune();
+  void markKept();
   Status markZeroPoints();
   Status runStage(Stage stage);
   Status dump(Stage stage, const std::string &suffix, const std::string &text);
@@ -231,6 +234,14 @@ Status Compiler::choose() {
                          "'" +
                              options.kv + "'");
   report.kv = pipeline.kv;
+  if (options.activations != "auto" && options.activations != "f32" &&
+      options.activations != "int")
+    return Status::error(Code::InvalidArgument,
+                         "--activations: expected auto, f32 or int, found '" +
+                             options.activations + "'");
+  pipeline.roundActivations = options.activations == "auto"
+                                  ? !choice.isExact()
+                                  : options.activations == "int";
   return Status::ok();
 }
 
@@ -366,6 +377,33 @@ Status Compiler::markZeroPoints() {
   return Status::ok();
 }
 
+/// Tells the passes what the checkpoint has quantized.
+void Compiler::markKept() {
+  std::map<std::string, int> unheld; // by reason
+  for (auto op : module->getOps<model::WeightOp>()) {
+    const TensorView *view = source->find(op.getSymName().str());
+    auto setBlock = [&](int64_t rows, int64_t cols) {
+      op->setAttr(kScaleBlockAttr,
+                  DenseI64ArrayAttr::get(&context, {rows, cols}));
+    };
+    if (view && view->scales)
+      setBlock(view->scales->blockRows, view->scales->blockCols);
+    if (!view || !view->quantized)
+      continue;
+    KeptEncoding kept = keptEncoding(*view->quantized);
+    if (!kept.reason.empty()) {
+      ++unheld[kept.reason];
+      continue;
+    }
+    op->setAttr(kKeptEncodingAttr,
+                encoding::PackedAttr::get(&context, kept.encoding));
+    setBlock(1, view->quantized->groupSize);
+  }
+  for (const auto &[reason, count] : unheld)
+    tell(std::to_string(count) + " matrices are stored with " + reason +
+         ", which no encoding of integers holds: kept, they are packed as f32");
+}
+
 Status Compiler::buildModule() {
   context.loadDialect<encoding::EncodingDialect, kernel::KernelDialect,
                       model::ModelDialect, program::ProgramDialect,
@@ -373,12 +411,7 @@ Status Compiler::buildModule() {
   module = importModel(context, source->config(), [&](llvm::StringRef name) {
     return source->find(std::string_view(name))->dtype;
   });
-  for (auto op : module->getOps<model::WeightOp>())
-    if (const TensorView *view = source->find(op.getSymName().str());
-        view && view->scales)
-      op->setAttr(kScaleBlockAttr,
-                  DenseI64ArrayAttr::get(&context, {view->scales->blockRows,
-                                                    view->scales->blockCols}));
+  markKept();
   if (source->holdsWeights())
     RETORT_RETURN_IF_ERROR(markZeroPoints());
   for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse})

@@ -35,6 +35,9 @@ struct CompileOptions {
   /// What caches hold: f32, f16, bf16 or int8. "auto": f32 if no matrix is
   /// rounded (`weights` of keep and f32 alone), else f16.
   std::string kv = "auto";
+  /// What integer weights are multiplied with: f32, or int: rounded to
+  /// integers, which is faster. "auto": f32 if no matrix is rounded, else int.
+  std::string activations = "auto";
   std::vector<std::string> targets; ///< empty: what this machine has
   /// Positions a session may use; by default the config's
   /// max_position_embeddings, which it may not exceed.

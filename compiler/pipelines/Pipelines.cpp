@@ -52,7 +52,8 @@ void populateFusePipeline(OpPassManager &pm, const PipelineOptions &options) {
   FuseLaunchesPassOptions fuse;
   fuse.kv = options.kv;
   pm.addPass(createFuseLaunchesPass(fuse));
-  pm.addPass(createEncodeActivationsPass());
+  if (options.roundActivations)
+    pm.addPass(createEncodeActivationsPass());
 }
 
 void populatePlanPipeline(OpPassManager &pm, const PipelineOptions &options) {

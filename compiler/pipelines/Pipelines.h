@@ -32,8 +32,11 @@ std::optional<Stage> parseStage(llvm::StringRef name);
 struct PipelineOptions {
   std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;           ///< inputs that share a scale
-  std::string kv = "f32";       ///< what caches hold: a CacheElement's name
-  int64_t maxChunk = 512;       ///< tokens of a chunk, at most
+  /// Integer weights meet activations that are rounded to integers; else they
+  /// are decoded to f32.
+  bool roundActivations = true;
+  std::string kv = "f32"; ///< what caches hold: a CacheElement's name
+  int64_t maxChunk = 512; ///< tokens of a chunk, at most
 };
 
 /// Post-condition: every matrix that the model multiplies with or looks rows up

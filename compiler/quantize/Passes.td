@@ -17,6 +17,9 @@ def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
     `#encoding.packed`. With `weights=keep` that is the type the checkpoint stores.
     Vectors (norms, biases) stay as they are: packing makes them f32.
 
+    A weight marked `model.kept_encoding` is stored as integers, which that
+    encoding holds as they are: with `keep` it becomes its type.
+
     Behind the encoding, classes of weights can have others:
     `weights=int4,attention=int8,experts=int4,dense=int8,embedding=int8,head=int8`.
     Classes follow from the ops: attention is what `model.attention` and

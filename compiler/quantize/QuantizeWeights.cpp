@@ -78,6 +78,7 @@ struct QuantizeWeightsPass
     if (encoding::getPackedEncoding(type))
       return success();
     PackedEncoding result;
+    bool isKept = false;
     FailureOr<WeightWish> wish = wishFor(weight, uses);
     if (failed(wish))
       return failure();
@@ -89,6 +90,10 @@ struct QuantizeWeightsPass
                         : keptKind(element).value_or(EncodingKind::F32);
     } else if (wish->kind) {
       result.kind = *wish->kind;
+    } else if (auto integers = weight->getAttrOfType<encoding::PackedAttr>(
+                   kKeptEncodingAttr)) {
+      result = integers.getEncoding();
+      isKept = true;
     } else if (auto kept = keptKind(type.getElementType())) {
       result.kind = *kept;
     } else {
@@ -96,10 +101,13 @@ struct QuantizeWeightsPass
                               "bf16 or f8E4M3FN), found ")
              << type.getElementType();
     }
-    if (result.isInteger())
-      result.groupSize = groupSize;
-    result.zeroPoints =
-        result.kind == EncodingKind::Int4 && weight->hasAttr(kZeroPointsAttr);
+    if (!isKept) {
+      if (result.isInteger())
+        result.groupSize = groupSize;
+      result.zeroPoints =
+          result.kind == EncodingKind::Int4 && weight->hasAttr(kZeroPointsAttr);
+      weight->removeAttr(kKeptEncodingAttr);
+    }
     weight->removeAttr(kZeroPointsAttr);
     auto attr = encoding::PackedAttr::get(&getContext(), result);
     weight.setType(RankedTensorType::get(

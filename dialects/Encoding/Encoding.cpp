@@ -29,23 +29,23 @@ Attribute PackedAttr::parse(AsmParser &parser, Type) {
   SMLoc loc = parser.getCurrentLocation();
   StringRef kind;
   int32_t group = 0;
-  bool zeroPoints = false;
   if (parser.parseLess() || parser.parseKeyword(&kind))
     return {};
+  std::string text = kind.str();
   if (succeeded(parser.parseOptionalComma())) {
     if (parser.parseInteger(group))
       return {};
-    if (succeeded(parser.parseOptionalComma())) {
-      if (parser.parseKeyword("zero_points"))
+    text += "<" + std::to_string(group);
+    while (succeeded(parser.parseOptionalComma())) {
+      StringRef word;
+      if (parser.parseKeyword(&word))
         return {};
-      zeroPoints = true;
+      text += ", " + word.str();
     }
+    text += ">";
   }
   if (parser.parseGreater())
     return {};
-  std::string text = kind.str();
-  if (group || zeroPoints)
-    text += "<" + std::to_string(group) + (zeroPoints ? ", zero_points>" : ">");
   auto encoding = PackedEncoding::parse(text);
   if (!encoding) {
     parser.emitError(loc,
@@ -59,13 +59,12 @@ Attribute PackedAttr::parse(AsmParser &parser, Type) {
 }
 
 void PackedAttr::print(AsmPrinter &printer) const {
+  // "int4<32, zero_points>" becomes "<int4, 32, zero_points>".
   std::string text = getEncoding().str();
-  StringRef kind = StringRef(text).split('<').first;
+  auto [kind, rest] = StringRef(text).split('<');
   printer << '<' << kind;
-  if (getEncoding().isInteger())
-    printer << ", " << getEncoding().groupSize;
-  if (getEncoding().zeroPoints)
-    printer << ", zero_points";
+  if (!rest.empty())
+    printer << ", " << rest.drop_back();
   printer << '>';
 }
 

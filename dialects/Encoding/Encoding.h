@@ -24,8 +24,8 @@
 
 namespace retort {
 inline llvm::hash_code hash_value(const PackedEncoding &e) {
-  return llvm::hash_combine(static_cast<int>(e.kind), e.groupSize,
-                            e.zeroPoints);
+  return llvm::hash_combine(static_cast<int>(e.kind), e.groupSize, e.zeroPoints,
+                            static_cast<int>(e.scales));
 }
 inline llvm::hash_code hash_value(const ActivationEncoding &e) {
   return llvm::hash_value(static_cast<int>(e.kind));

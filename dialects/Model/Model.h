@@ -30,6 +30,10 @@ namespace retort {
 /// On a model.weight of fp8 blocks: rows and columns of the tensor that share a
 /// scale, an array<i64>.
 inline constexpr llvm::StringLiteral kScaleBlockAttr = "model.scale_block";
+/// Of a model.weight whose checkpoint has integers with scales: the
+/// #encoding.packed that holds them exactly. quantize-weights removes it from
+/// weights that get another.
+inline constexpr llvm::StringLiteral kKeptEncodingAttr = "model.kept_encoding";
 } // namespace retort
 
 namespace retort::model {

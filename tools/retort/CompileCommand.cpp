@@ -186,6 +186,13 @@ Action addCompileCommand(CLI::App &command) {
       ->check(CLI::IsMember({"auto", "f32", "f16", "bf16", "int8"}))
       ->capture_default_str();
   command
+      .add_option("--activations", o.activations,
+                  "what integer weights are multiplied with: f32, int "
+                  "(rounded to integers, which is faster), or auto: f32 if no "
+                  "matrix is rounded, else int")
+      ->check(CLI::IsMember({"auto", "f32", "int"}))
+      ->capture_default_str();
+  command
       .add_option("--target", o.targets,
                   "CPUs to generate code for: x86-64-v3, x86-64-v4, "
                   "x86-64-amx, aarch64, aarch64-i8mm; default: what this "

@@ -7,6 +7,7 @@
 
 #include "tools/retort/ScoreCheckpoint.h"
 
+#include "compiler/checkpoint/QuantizedMatrix.h"
 #include "compiler/pipelines/Compile.h"
 #include "compiler/reference/Model.h"
 #include "tools/common/Cli.h"
@@ -104,8 +105,14 @@ public:
   Result<uint64_t> identity() const override {
     return score::hashTensors(source.configText(), [&](auto &&add) {
       for (const checkpoint::TensorView &tensor : source.tensors()) {
-        add(tensor.name, tensor.bytes);
-        source.dropResident(tensor, 0, tensor.bytes.size());
+        auto addPart = [&](const checkpoint::TensorView &part) {
+          add(part.name, part.bytes);
+          source.dropResident(part, 0, part.bytes.size());
+        };
+        if (tensor.quantized)
+          tensor.quantized->forEachPart(addPart);
+        else
+          addPart(tensor);
       }
     });
   }

@@ -352,7 +352,7 @@ TEST(Fp8Config, ReadsBlocksOfEveryFamily) {
 TEST(Fp8Config, OthersAreRefusedByName) {
   auto error = [](const json &patch) { return errorOf(fp8(patch)); };
   const std::string at = "field 'quantization_config.";
-  EXPECT_THAT(error({{"quant_method", "gptq"}}),
+  EXPECT_THAT(error({{"quant_method", "hqq"}}),
               HasSubstr(at + "quant_method': expected 'fp8'"));
   EXPECT_THAT(error({{"fmt", "e5m2"}}), HasSubstr(at + "fmt'"));
   EXPECT_THAT(error({{"activation_scheme", "static"}}),

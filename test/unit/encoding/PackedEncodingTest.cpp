@@ -24,7 +24,12 @@ const char *const kNames[] = {"f32",
                               "int4<128>",
                               "int4<32, zero_points>",
                               "int4<64, zero_points>",
-                              "int4<128, zero_points>"};
+                              "int4<128, zero_points>",
+                              "int8<32, f16_scales>",
+                              "int8<128, f32_scales>",
+                              "int4<64, f16_scales>",
+                              "int4<32, zero_points, f16_scales>",
+                              "int4<128, zero_points, f32_scales>"};
 
 TEST(PackedEncodingTest, ParsesWhatItPrints) {
   for (const char *name : kNames) {
@@ -38,7 +43,9 @@ TEST(PackedEncodingTest, RefusesOtherNames) {
   for (const char *name :
        {"", "f64", "fp8<128>", "F32", "f32 ", "int8", "int8<16>", "int8<256>",
         "int4<-32>", "int4<32", "int4<032>", "int4<32,zero_points>",
-        "int4<32, zero_point>", "int8<32, zero_points>", "bf16<32>", "f32\n"})
+        "int4<32, zero_point>", "int8<32, zero_points>", "bf16<32>", "f32\n", "int4<32, bf16_scales>",
+        "int4<32, f16_scales, zero_points>", "int8<f16_scales>",
+        "int8<32, zero_points, f16_scales>", "fp8<f16_scales>"})
     EXPECT_FALSE(PackedEncoding::parse(name)) << name;
 }
 
@@ -54,7 +61,10 @@ TEST(PackedEncodingTest, SizesOfBlocks) {
               {"int8<128>", 128, 4096, 4096 + 64},
               {"int4<32>", 32, 512, 512 + 64},
               {"int4<128>", 128, 2048, 2048 + 64},
-              {"int4<64, zero_points>", 64, 1024, 1024 + 64 + 32}};
+              {"int4<64, zero_points>", 64, 1024, 1024 + 64 + 32},
+              {"int4<64, f16_scales>", 64, 1024, 1024 + 64},
+              {"int4<64, zero_points, f32_scales>", 64, 1024, 1024 + 128 + 32},
+              {"int8<32, f32_scales>", 32, 1024, 1024 + 128}};
   for (const auto &row : rows) {
     auto encoding = *PackedEncoding::parse(row.name);
     EXPECT_EQ(encoding.blockCols(), row.cols) << row.name;

@@ -98,7 +98,7 @@ inline std::vector<float> valuesOf(const checkpoint::Checkpoint &checkpoint,
   if (!view)
     throw std::out_of_range("no tensor " + tensor);
   std::vector<float> values(static_cast<size_t>(view->elements()));
-  if (Status s = checkpoint::convertToF32(view->dtype, view->bytes, values);
+  if (Status s = checkpoint::readRows(*view, 0, view->shape[0], values);
       !s.isOk())
     throw std::runtime_error(s.message());
   return values;
