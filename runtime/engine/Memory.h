@@ -29,8 +29,8 @@ struct MemoryUse {
   uint64_t activations = 0; ///< per session; a batch's logits included
   uint64_t caches = 0;      ///< of all its sequences, when contexts are full
   uint64_t scratch = 0;     ///< per session, for all of its threads
-  /// The tokenizer, shared by sessions: about five times its tables, or eleven
-  /// times the file that older artifacts hold, as measured on byte-level BPE of
+  /// The tokenizer, shared by sessions: five times its tables (counted), or
+  /// eleven times the file of older artifacts, as measured on byte-level BPE of
   /// 150,000 tokens.
   uint64_t text = 0;
   uint64_t session() const { return activations + caches + scratch; }

@@ -8,7 +8,7 @@
 /// \file
 /// What a `tokenizer.json` says, not interpreted yet: its vocabulary and
 /// merges, which are most of it, as tables, and the rest as JSON. It comes from
-/// the file or, in a tenth of the time, from the tables that the compiler made
+/// the file or, quicker, from the tables that the compiler made
 /// of it (TokenizerTables.h).
 ///
 //===----------------------------------------------------------------------===//
