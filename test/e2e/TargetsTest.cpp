@@ -18,9 +18,12 @@
 #include "compiler/targets/Target.h"
 
 #include "llvm/ADT/STLExtras.h"
+#include "llvm/ADT/StringMap.h"
 #include "llvm/TargetParser/Host.h"
 #include "llvm/TargetParser/Triple.h"
 
+#include <cstdlib>
+#include <iterator>
 #include <sstream>
 
 using namespace retort;
