@@ -57,7 +57,6 @@ kernel.entry @int8_many tokens(many) {
 // I8MM-LABEL: func.func @int8_one
 // I8MM-NOT: mmla
 // I8MM: llvm.aarch64.neon.sdot.v4i32.v16i8
-// I8MM-NEXT: bitcast
 // I8MM: llvm.aarch64.neon.usdot.v4i32.v16i8
 // ARM-LABEL: func.func @int8_one
 // ARM-NOT: usdot

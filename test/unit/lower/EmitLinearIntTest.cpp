@@ -303,7 +303,8 @@ TEST(LinearInt, EveryTargetUsesItsDotInstructions) {
       {"int4<32>", "aarch64", {"sdot"}},
       {"int8<32>", "aarch64", {"sdot"}},
       // What many tokens take is in TilesFitTheRegisters.
-      {"int4<32>", "aarch64-i8mm", {"sdot"}, {"one", "few"}},
+      {"int4<32>", "aarch64-i8mm", {"sdot"}, {"one"}},
+      {"int4<32>", "aarch64-i8mm", {"smmla"}, {"few"}},
       {"int8<32>", "aarch64-i8mm", {"sdot", "usdot"}, {"one"}},
   };
   mlir::DialectRegistry registry;
