@@ -209,7 +209,8 @@ TEST_P(Quantized, CompilesAsItIs) {
       runRetort({"inspect", artifact, "--weights", "--json"});
   ASSERT_TRUE(succeeded(weights));
   int seen = 0;
-  for (const json &weight : json::parse(weights.out)["weights"]) {
+  json inspected = json::parse(weights.out);
+  for (const json &weight : inspected["weights"]) {
     if (weight["name"].get<std::string>().find("gate_up") == std::string::npos)
       continue;
     ++seen;

@@ -30,9 +30,16 @@ int main(int argc, char **argv) {
     tools::Action score = tools::addScoreCommand(app, {}, carried);
     return tools::runTool(app, argc - 1, argv + 1, score);
   }
+  if (argc > 1 && std::string_view(argv[1]) == "check") {
+    CLI::App app("Proves a model that retort has compiled on this machine",
+                 std::string(argv[0]) + " check");
+    tools::Action check = tools::addCheckCommand(app);
+    return tools::runTool(app, argc - 1, argv + 1, check);
+  }
   CLI::App app("Runs a model that retort has compiled");
-  app.footer("With 'score' in front of the arguments the model is measured: "
-             "see score --help.");
+  app.footer("With 'score' in front of the arguments the model is measured, "
+             "with 'check' it is proved on this machine: see score --help, "
+             "check --help.");
   tools::Action run = tools::addRunCommand(app, carried);
   return tools::runTool(app, argc, argv, run);
 }
