@@ -83,7 +83,7 @@ std::vector<Case> cases() {
       {"GptqBF16Scales",
        {"gptq", 4, 32, false, false, DType::BF16},
        odd,
-       "int4<32>"},
+       "int4<32, zero_points>"},
       {"GptqPaddedHeads", {"gptq", 4, 64}, padded},
       {"GptqPaddedHeadsChannel", {"gptq", 4, -1}, padded},
       {"GptqExperts", {"gptq", 4, 32, false}, experts},

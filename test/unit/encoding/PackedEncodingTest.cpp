@@ -40,12 +40,27 @@ TEST(PackedEncodingTest, ParsesWhatItPrints) {
 }
 
 TEST(PackedEncodingTest, RefusesOtherNames) {
-  for (const char *name :
-       {"", "f64", "fp8<128>", "F32", "f32 ", "int8", "int8<16>", "int8<256>",
-        "int4<-32>", "int4<32", "int4<032>", "int4<32,zero_points>",
-        "int4<32, zero_point>", "int8<32, zero_points>", "bf16<32>", "f32\n", "int4<32, bf16_scales>",
-        "int4<32, f16_scales, zero_points>", "int8<f16_scales>",
-        "int8<32, zero_points, f16_scales>", "fp8<f16_scales>"})
+  for (const char *name : {"",
+                           "f64",
+                           "fp8<128>",
+                           "F32",
+                           "f32 ",
+                           "int8",
+                           "int8<16>",
+                           "int8<256>",
+                           "int4<-32>",
+                           "int4<32",
+                           "int4<032>",
+                           "int4<32,zero_points>",
+                           "int4<32, zero_point>",
+                           "int8<32, zero_points>",
+                           "bf16<32>",
+                           "f32\n",
+                           "int4<32, bf16_scales>",
+                           "int4<32, f16_scales, zero_points>",
+                           "int8<f16_scales>",
+                           "int8<32, zero_points, f16_scales>",
+                           "fp8<f16_scales>"})
     EXPECT_FALSE(PackedEncoding::parse(name)) << name;
 }
 
