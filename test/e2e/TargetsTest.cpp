@@ -8,8 +8,9 @@
 /// \file
 /// Goldens and odd shapes on every CPU target: natively where this machine can
 /// run its code, under an emulator where the variable RETORT_AARCH64_RUN names
-/// one with a retort-run, e.g. "qemu-aarch64 -cpu max build/aarch64/bin/
-/// retort-run" (`tools/dev test --slow` does).
+/// one with a retort-run, e.g.
+/// "/usr/bin/qemu-aarch64 -cpu max build/aarch64/bin/retort-run" (`tools/dev
+/// test --slow` does).
 ///
 //===----------------------------------------------------------------------===//
 
@@ -70,7 +71,7 @@ Outcome runTokens(const std::vector<std::string> &runtime,
   std::string list = dir.path("tokens"), out = dir.path("out.safetensors");
   writeText(list, tokenList(tokens));
   ProcessResult result =
-      runOn(runtime, {"run", artifact, "--code", target, "--tokens", "@" + list,
+      runOn(runtime, {artifact, "--code", target, "--tokens", "@" + list,
                       "--logits", out, "--prefill-chunk", chunk, "-n",
                       std::to_string(more), "--temp", "0"});
   EXPECT_TRUE(succeeded(result)) << artifact << " for " << target;
