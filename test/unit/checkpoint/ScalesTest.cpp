@@ -342,8 +342,7 @@ TEST_F(ScalesTest, ExpertsByTheThousandOpenQuickly) {
   EXPECT_GT(opened->tensors().size(), 22'000u);
   // Far above what it takes, far below what a quadratic step would. A build
   // with sanitizers takes several times as long.
-#if defined(__SANITIZE_ADDRESS__) ||                                           \
-    (defined(__has_feature) && __has_feature(address_sanitizer))
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
   constexpr double kMostSeconds = 20;
 #else
   constexpr double kMostSeconds = 5;
