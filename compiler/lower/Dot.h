@@ -17,9 +17,8 @@
 /// come from `unpack`; those of an activation are its quants as they lie, after
 /// `prepare`.
 ///
-/// A target that multiplies bytes alone takes int16 quants apart: x = 256 *
-/// high
-/// + low. Of two words of four columns `prepare` makes one of high and one of
+/// A target that multiplies bytes alone takes int16 quants apart, x = 256 high
+/// + low: of two words of four columns `prepare` makes one of high and one of
 /// low bytes, and `unpack` gives the packed word for both.
 ///
 //===----------------------------------------------------------------------===//

@@ -139,15 +139,14 @@ MoeDownTiling::MoeDownTiling(MoeDownOp op, TokenClass tokens)
   linear = getLinearTiling(rowsOf(op.getWeight()) / experts, 1, tokens);
 }
 
-FusedTiling::FusedTiling(FusedOp op, TokenClass tokens)
-    : linear(getLinearTiling(op.getLinear(), tokens)) {
+FusedTiling::FusedTiling(FusedOp op, TokenClass tokens) {
   LinearOp launch = op.getLinear();
-  int64_t headSize = 0;
-  if (RopeCacheOp rope = op.getRope()) {
-    headSize = rope.getKeys().getType().getHeadSize();
-    linear = getLinearTiling(rowsOf(launch.getWeight()), headSize / kStripRows,
-                             tokens, tunedStrips(launch, tokens));
-  }
+  RopeCacheOp rope = op.getRope();
+  int64_t headSize = rope ? rope.getKeys().getType().getHeadSize() : 0;
+  linear =
+      rope ? getLinearTiling(rowsOf(launch.getWeight()), headSize / kStripRows,
+                             tokens, tunedStrips(launch, tokens))
+           : getLinearTiling(launch, tokens);
   auto line = [](int64_t bytes) { return roundUp<int64_t>(bytes, 64); };
   row = line(linearScratchBytes(linear, launch.getX(), launch.getWeight(),
                                 tokens, /*gathers=*/false));
