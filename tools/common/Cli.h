@@ -19,6 +19,7 @@
 #include "runtime/support/Topology.h"
 
 #include <CLI/CLI.hpp>
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -74,6 +75,19 @@ public:
   static int pendingSignal();
   /// Forgets it: it won't show in the exit code.
   static void takeSignal();
+};
+
+/// A flag that such a signal sets while it lives.
+class CancelFlag {
+public:
+  CancelFlag()
+      : scope([](void *to) { *static_cast<std::atomic<bool> *>(to) = true; },
+              &flag) {}
+  const std::atomic<bool> *get() const { return &flag; }
+
+private:
+  std::atomic<bool> flag{false};
+  CancelScope scope;
 };
 
 /// Installs the handlers that CancelScope relies on, and ignores SIGPIPE, so

@@ -41,11 +41,8 @@ Status audit(AuditFlags &flags) {
     options.samples = 0;
   // Who made the artifact must not know which tensors will be looked at.
   options.seed = flags.seed ? *flags.seed : std::random_device{}();
-  std::atomic<bool> cancel{false};
-  CancelScope scope(
-      [](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
-      &cancel);
-  options.cancel = &cancel;
+  CancelFlag cancel;
+  options.cancel = cancel.get();
   Progress progress(stderr);
   options.progress = [&](const std::string &name, uint64_t done,
                          uint64_t total) {

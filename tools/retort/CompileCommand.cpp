@@ -134,11 +134,8 @@ Status compile(CompileFlags &flags) {
   if (flags.standalone) {
     RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
   }
-  std::atomic<bool> cancel{false};
-  CancelScope scope(
-      [](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
-      &cancel);
-  options.cancel = &cancel;
+  CancelFlag cancel;
+  options.cancel = cancel.get();
   Progress progress(stderr);
   options.progress = [&](const std::string &step, uint64_t done,
                          uint64_t total) {

@@ -28,11 +28,8 @@ Status runSynth(SynthFlags &flags) {
     options.layers = flags.layers;
   if (!flags.dtype.empty())
     options.dtype = flags.dtype == "fp8" ? DType::F8E4M3 : DType::BF16;
-  std::atomic<bool> cancel{false};
-  CancelScope scope(
-      [](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
-      &cancel);
-  options.cancel = &cancel;
+  CancelFlag cancel;
+  options.cancel = cancel.get();
   Progress progress(stderr);
   options.progress = [&](uint64_t done, uint64_t total) {
     progress.update("writing", done, total);
