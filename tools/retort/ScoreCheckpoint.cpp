@@ -56,17 +56,14 @@ Result<ScoreModel> compileAndOpen(const std::string &path,
                                   const score::OpenModelOptions &options) {
   RETORT_ASSIGN_OR_RETURN(TemporaryDirectory folder,
                           TemporaryDirectory::create());
-  std::atomic<bool> cancel{false};
-  CancelScope scope(
-      [](void *flag) { *static_cast<std::atomic<bool> *>(flag) = true; },
-      &cancel);
+  CancelFlag cancel;
   CompileOptions compile;
   compile.checkpoint = path;
   compile.output = folder.file("model.retort");
   compile.threads = static_cast<int>(options.threads);
   if (!options.target.empty())
     compile.targets = {options.target};
-  compile.cancel = &cancel;
+  compile.cancel = cancel.get();
   Progress progress(stderr);
   compile.progress = [&](const std::string &step, uint64_t done,
                          uint64_t total) {
