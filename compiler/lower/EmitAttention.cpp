@@ -126,7 +126,7 @@ AttentionEmitter::AttentionEmitter(KernelBuilder &k, kernel::AttentionOp op)
       scale(op.getScale().convertToDouble()), lanes(k.lanes()),
       bytes(4 * k.lanes()),
       tileRows(ceilDiv(tiling.rows(),
-                       ceilDiv(tiling.rows(), k.target().microTokens))),
+                       ceilDiv(tiling.rows(), k.target().attentionRows))),
       partials(op.getPartials() ? op.getPartials().getType()
                                 : kernel::PartialsType()),
       q(k.buffer(0)), keys(k, op.getKeys().getType(), k.buffer(1)),

@@ -10,7 +10,7 @@
 /// for each block of tokens
 ///   for each block of columns
 ///     for each strip of the tile
-///       panel = decoded weights [columns][32 rows]          scratch
+///       panel = decoded weights [rows of a register tile][columns]   scratch
 ///       for each register tile (rows x tokens)
 ///         sums[strip][token][row] += panel * x              registers
 ///   epilogue of each strip and token
@@ -20,6 +20,9 @@
 //===----------------------------------------------------------------------===//
 
 #include "compiler/lower/LinearKernel.h"
+
+#include "llvm/ADT/Sequence.h"
+#include "llvm/ADT/SmallVectorExtras.h"
 
 using namespace mlir;
 
@@ -36,13 +39,17 @@ class LinearMany {
 public:
   LinearMany(LinearKernel &l, const LinearJob &job)
       : l(l), job(job), k(l.k), decode(k, l.weights, l.encoding),
-        layout(l.tiling, bool(job.xRow)),
+        tileVectors(k.target().microVectors),
+        tileTokens(k.target().microTokens), layout(l.tiling, bool(job.xRow)),
         scratch(k.view(k.scratch(), k.index(0), k.f32())) {}
 
   void emit();
 
 private:
+  Index weightsAt(Index strip, Index firstCol);
   void decodePanel(Index strip, Index firstCol, Index numCols);
+  void storeWeights(Value w, Index at, int64_t v);
+  void prefetchPanel(Index from, Index part);
   void decodeFloats(Index block, Index at);
   void decodeIntegers(Index block, Index at);
   /// Where the inputs of a register tile lie: element of row 0, column 0 of the
@@ -53,14 +60,22 @@ private:
     int64_t stride;
   };
   Inputs inputs(Index firstRow, Index numRows, Index firstCol, Index numCols);
-  void multiply(const Inputs &in, Index sums, Index numTokens, Index numCols);
+  void multiply(const Inputs &in, Index sums, Index numTokens, Index numCols,
+                Index nextPanel);
   void registerTile(const Inputs &in, int64_t vectors, int64_t tokens,
-                    Index lane, Index sums, Index token, Index numCols);
+                    Index panel, Index sums, Index token, Index numCols);
+  int64_t tileRows() const { return tileVectors * k.lanes(); }
+  /// Of the weights of a strip's register v, from those of its column on.
+  int64_t inPanel(int64_t v) const {
+    return v / tileVectors * kLinearColBlock * tileRows() +
+           v % tileVectors * k.lanes();
+  }
 
   LinearKernel &l;
   const LinearJob &job;
   KernelBuilder &k;
   Decoder decode;
+  int64_t tileVectors, tileTokens; ///< of a register tile
   LinearManyScratch layout;
   Buffer scratch;
 };
@@ -75,7 +90,7 @@ void LinearMany::decodeFloats(Index block, Index at) {
       Value w = decode.loadFloats(block, c, v);
       if (!scales.empty())
         w = k.mul(w, scales[v]);
-      k.store(w, scratch, at + c * kStripRows + v * k.lanes(), 4 * k.lanes());
+      storeWeights(w, at + c, v);
     }
   });
 }
@@ -100,20 +115,42 @@ void LinearMany::decodeIntegers(Index block, Index at) {
       for (int64_t i = 0; i < step; ++i) {
         Value q = decode.quant(words, i);
         Value w = int4 ? k.fma(q, scales[v], offsets[v]) : k.mul(q, scales[v]);
-        k.store(w, scratch, at + (c + i) * kStripRows + v * k.lanes(),
-                4 * k.lanes());
+        storeWeights(w, at + (c + i), v);
       }
     }
   });
 }
 
+/// Where a strip's columns lie in the weights.
+Index LinearMany::weightsAt(Index strip, Index firstCol) {
+  return job.weightBase + strip * l.encoding.stripBytes(l.cols) +
+         firstCol / l.encoding.blockCols() * l.encoding.blockBytes();
+}
+
+/// Decoded weights of a column and of the strip's register v.
+void LinearMany::storeWeights(Value w, Index column, int64_t v) {
+  k.store(w, scratch, column * tileRows() + (layout.panel + inPanel(v)),
+          4 * k.lanes());
+}
+
+/// Of the weights of the next panel, what one register tile of a whole token
+/// block has to fetch so that all of it is at hand in the end.
+void LinearMany::prefetchPanel(Index from, Index part) {
+  constexpr int64_t kLine = 64;
+  int64_t bytes = kLinearColBlock / l.encoding.blockCols() *
+                  l.encoding.blockBytes(),
+          parts = kStripRows / tileRows() * (kLinearTokenBlock / tileTokens),
+          size = roundUp(ceilDiv(bytes, parts), kLine);
+  for (int64_t at = 0; at < size; at += kLine)
+    k.prefetch(l.weights, from + part * size + at, /*level=*/2);
+}
+
 void LinearMany::decodePanel(Index strip, Index firstCol, Index numCols) {
   int64_t size = l.encoding.blockCols();
-  Index first = job.weightBase + strip * l.encoding.stripBytes(l.cols) +
-                firstCol / size * l.encoding.blockBytes();
+  Index first = weightsAt(strip, firstCol);
   k.forLoop(k.index(0), numCols / size, 1, [&](Index b) {
     Index block = first + b * l.encoding.blockBytes();
-    Index at = b * (size * kStripRows) + layout.panel;
+    Index at = b * size;
     if (l.encoding.isInteger())
       decodeIntegers(block, at);
     else
@@ -137,8 +174,10 @@ LinearMany::Inputs LinearMany::inputs(Index firstRow, Index numRows,
   return {scratch, k.index(layout.inputs), kLinearColBlock};
 }
 
+/// Adds the products of some columns to sums of `vectors` registers of rows
+/// whose weights begin at `panel`.
 void LinearMany::registerTile(const Inputs &in, int64_t vectors, int64_t tokens,
-                              Index lane, Index sums, Index token,
+                              Index panel, Index sums, Index token,
                               Index numCols) {
   constexpr int64_t kUnroll = 2;
   auto sumAt = [&](int64_t t, int64_t v) {
@@ -153,16 +192,32 @@ void LinearMany::registerTile(const Inputs &in, int64_t vectors, int64_t tokens,
       k.index(0), numCols, kUnroll, acc, [&](Index c, ValueRange carried) {
         Values next(carried.begin(), carried.end());
         for (int64_t u = 0; u < kUnroll; ++u) {
-          Values w;
-          for (int64_t v = 0; v < vectors; ++v)
-            w.push_back(k.loadVector(
-                scratch, lane + c * kStripRows +
-                             (layout.panel + u * kStripRows + v * k.lanes())));
-          for (int64_t t = 0; t < tokens; ++t) {
-            Value xt = k.loadSplat(in.buffer, x + c + (t * in.stride + u));
+          auto weights = [&](int64_t v) {
+            return k.loadVector(scratch, panel + c * tileRows() +
+                                             (u * tileRows() + inPanel(v)));
+          };
+          auto input = [&](int64_t t) {
+            return k.loadSplat(in.buffer, x + c + (t * in.stride + u));
+          };
+          auto add = [&](int64_t t, int64_t v, Value w, Value xt) {
+            Value &a = next[t * vectors + v];
+            a = k.fma(w, xt, a);
+          };
+          // What there is less of stays in registers, the other is loaded one
+          // by one.
+          if (tokens < vectors) {
+            Values xs = llvm::map_to_vector(llvm::seq(tokens), input);
             for (int64_t v = 0; v < vectors; ++v) {
-              Value &a = next[t * vectors + v];
-              a = k.fma(w[v], xt, a);
+              Value w = weights(v);
+              for (int64_t t = 0; t < tokens; ++t)
+                add(t, v, w, xs[t]);
+            }
+          } else {
+            Values ws = llvm::map_to_vector(llvm::seq(vectors), weights);
+            for (int64_t t = 0; t < tokens; ++t) {
+              Value xt = input(t);
+              for (int64_t v = 0; v < vectors; ++v)
+                add(t, v, ws[v], xt);
             }
           }
         }
@@ -173,19 +228,22 @@ void LinearMany::registerTile(const Inputs &in, int64_t vectors, int64_t tokens,
       k.store(acc[t * vectors + v], scratch, sumAt(t, v), 4 * k.lanes());
 }
 
+/// The panel with the inputs of a token block; meanwhile what lies at
+/// `nextPanel` of the weights is fetched.
 void LinearMany::multiply(const Inputs &in, Index sums, Index numTokens,
-                          Index numCols) {
-  int64_t tokens = k.target().microTokens, vectors = k.target().microVectors;
-  Index whole = numTokens / tokens * tokens;
-  k.forLoop(k.index(0), k.index(kStripRows), vectors * k.lanes(),
-            [&](Index lane) {
-              k.forLoop(k.index(0), whole, tokens, [&](Index t) {
-                registerTile(in, vectors, tokens, lane,
-                             sums + t * kStripRows + lane, t, numCols);
-              });
-            });
+                          Index numCols, Index nextPanel) {
+  Index whole = numTokens / tileTokens * tileTokens;
+  k.forLoop(k.index(0), k.index(kStripRows / tileRows()), 1, [&](Index part) {
+    Index panel = part * (kLinearColBlock * tileRows()) + layout.panel;
+    k.forLoop(k.index(0), whole, tileTokens, [&](Index t) {
+      prefetchPanel(nextPanel,
+                    part * (kLinearTokenBlock / tileTokens) + t / tileTokens);
+      registerTile(in, tileVectors, tileTokens, panel,
+                   sums + t * kStripRows + part * tileRows(), t, numCols);
+    });
+  });
   k.forLoop(whole, numTokens, kTailTokens, [&](Index t) {
-    registerTile(in, l.vectors(), kTailTokens, k.index(0),
+    registerTile(in, l.vectors(), kTailTokens, k.index(layout.panel),
                  sums + t * kStripRows, t, numCols);
   });
 }
@@ -212,7 +270,16 @@ void LinearMany::emit() {
           Inputs in = inputs(token, tokens, col, cols);
           k.forLoop(k.index(0), strips, 1, [&](Index s) {
             decodePanel(firstStrip + s, col, cols);
-            multiply(in, sumsOf(s), tokens, cols);
+            // The next strip's columns, behind the last strip the next columns
+            // of the first.
+            Value isLast = strips < s + 2;
+            auto either = [&](Index ifLast, Index otherwise) {
+              return Index(k,
+                           k.select(isLast, ifLast.value(), otherwise.value()));
+            };
+            multiply(in, sumsOf(s), tokens, cols,
+                     weightsAt(firstStrip + either(k.index(0), s + 1),
+                               either(col + kLinearColBlock, col)));
           });
         });
     k.forLoop(k.index(0), units, 1, [&](Index u) {

@@ -83,7 +83,7 @@ LinearTiling getLinearTiling(int64_t rows, int64_t unitStrips,
 inline constexpr int64_t kLinearTokenBlock = 96;
 /// The same of integer launches, whose register tiles are faster.
 inline constexpr int64_t kLinearIntTokenBlock = 128;
-inline constexpr int64_t kLinearColBlock = 256;
+inline constexpr int64_t kLinearColBlock = 128;
 static_assert(kLinearColBlock % kStrideMultiple == 0,
               "column blocks must hold whole blocks of every encoding");
 
@@ -163,8 +163,9 @@ struct LinearIntManyScratch {
   }
   /// Of inputs: as many bytes of either kind, so that those of a token block,
   /// with a strip's sums, stay in the first-level cache.
+  static constexpr int64_t kIntColBytes = 256;
   static int64_t groupsAtATime(const ActivationEncoding &inputs) {
-    return kLinearColBlock / kActivationGroup / inputs.quantBytes();
+    return kIntColBytes / kActivationGroup / inputs.quantBytes();
   }
   /// 32-bit words of a group's quants, which meet as many steps of weights.
   static int64_t words(const ActivationEncoding &inputs) {

@@ -48,9 +48,13 @@ struct Target {
   int64_t lanes;     ///< f32 elements of a vector register
   int64_t registers; ///< vector registers
   /// Register tile of the matrix product: vectors of rows by tokens. The
-  /// accumulators, one set of weights and one activation fit the registers.
+  /// accumulators fit the registers, beside the weights and one activation or
+  /// the activations and one vector of weights, whichever are fewer.
   int64_t microVectors;
   int64_t microTokens;
+  /// Rows of the register tile of attention, at most: a query head of a token
+  /// each, which share what is read of the cache.
+  int64_t attentionRows;
   /// Independent chains of FMAs in a matrix-vector product that decodes its
   /// weights in registers: enough to hide an FMA's latency, but no spills.
   int64_t fmaChains;

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""Measures Retort beside llama.cpp on this machine.
+"""Measures Retort beside llama.cpp and OpenVINO GenAI on this machine.
 
 For each pair of nearest weight formats the two engines run in turn, one round
 after the other, so that whatever else the machine does falls on both. What
 counts is the median over rounds of ours over theirs. llama.cpp comes as
-llama-cpp-python from PyPI, built for this machine into a cache folder.
+llama-cpp-python from PyPI, built for this machine into a cache folder, OpenVINO
+as openvino-genai, which reads llama.cpp's files.
 
 Prints a table, writes all samples as JSON, and replaces the measured part of
 docs/benchmarks.md.
@@ -19,6 +20,7 @@ import subprocess
 import sys
 
 import peer_llama_cpp
+import peer_openvino
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Our weights, by the name of the artifact. With int4 alone, embedding and output
@@ -29,13 +31,15 @@ WEIGHTS = {
     "int8": ["--weights", "int8", "--group-size", "32"],
     "bf16": ["--weights", "bf16"],
 }
-# What is compared: our weights and the peer's file type.
+PEERS = {"llama.cpp": peer_llama_cpp.Peer, "openvino": peer_openvino.Peer}
+# What is compared: our weights, the peer and its file type.
 PAIRS = {
-    "int4:Q4_0": ("int4", "Q4_0"),
-    "int4-mix:Q4_0": ("int4-mix", "Q4_0"),
-    "int4:Q4_K_M": ("int4", "Q4_K_M"),
-    "int8:Q8_0": ("int8", "Q8_0"),
-    "bf16:BF16": ("bf16", "BF16"),
+    "int4:Q4_0": ("int4", "llama.cpp", "Q4_0"),
+    "int4-mix:Q4_0": ("int4-mix", "llama.cpp", "Q4_0"),
+    "int4:Q4_K_M": ("int4", "llama.cpp", "Q4_K_M"),
+    "int8:Q8_0": ("int8", "llama.cpp", "Q8_0"),
+    "bf16:BF16": ("bf16", "llama.cpp", "BF16"),
+    "int4-mix:openvino": ("int4-mix", "openvino", "Q4_0"),
 }
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -98,10 +102,11 @@ def measure_ours(args, artifact):
             "decode_tps": found["decode_tps"]}
 
 
-def measure_pair(args, peer, pair):
-    weights, file_type = PAIRS[pair]
+def measure_pair(args, peers, pair):
+    weights, engine, file_type = PAIRS[pair]
+    peer = peers[engine]
     artifact = compile_ours(args, weights)
-    gguf = peer.convert(args.gguf, file_type)
+    gguf = peers["llama.cpp"].convert(args.gguf, file_type)
     rounds = []
     for number in range(args.rounds):
         theirs = peer.measure(gguf, args.prompt, args.gen, args.threads)
@@ -110,7 +115,7 @@ def measure_pair(args, peer, pair):
         print(f"{pair} round {number + 1}: "
               + ", ".join(f"{key} {ours[key]:.1f} / {theirs[key]:.1f}"
                           for key in ours), file=sys.stderr)
-    return {"pair": pair, "weights": weights, "peer": file_type,
+    return {"pair": pair, "weights": weights, "peer": f"{engine} {file_type}",
             "our_bytes": artifact.stat().st_size,
             "their_bytes": gguf.stat().st_size, "rounds": rounds}
 
@@ -127,7 +132,7 @@ def summarize(result):
 
 
 def table(results):
-    lines = ["| weights | llama.cpp | file, GB | prefill t/s | ratio "
+    lines = ["| weights | peer | file, GB | prefill t/s | ratio "
              "| decode t/s | ratio |", "|---|---|---|---|---|---|---|"]
     for result in results:
         row = summarize(result)
@@ -147,14 +152,18 @@ def processor():
     return "unknown processor"
 
 
-def write_docs(path, args, peer, results):
+def versions(peers):
+    return ", ".join(f"{p.name} {p.version()}" for p in peers.values())
+
+
+def write_docs(path, args, peers, results):
     text = path.read_text()
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"{path}: expected the lines {BEGIN} and {END}")
-    intro = (f"{processor()}, {args.threads} threads; llama-cpp-python "
-             f"{peer.version()}; {args.prompt} tokens of prompt, {args.gen} "
+    intro = (f"{processor()}, {args.threads} threads; "
+             f"{versions(peers)}; {args.prompt} tokens of prompt, {args.gen} "
              f"generated; medians of {args.rounds} rounds, ours / theirs.")
     path.write_text(f"{before}{BEGIN}\n{intro}\n\n{table(results)}\n{END}{after}")
 
@@ -163,15 +172,17 @@ def main():
     args = parse_arguments()
     args.cache.mkdir(parents=True, exist_ok=True)
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    peer = peer_llama_cpp.Peer(args.cache)
+    # llama.cpp converts the files for all.
+    engines = {"llama.cpp"} | {PAIRS[pair][1] for pair in args.pairs}
+    peers = {e: PEERS[e](args.cache) for e in PEERS if e in engines}
     results = []
     for pair in args.pairs:
-        results.append(measure_pair(args, peer, pair))
+        results.append(measure_pair(args, peers, pair))
         args.json.write_text(json.dumps(
             {"processor": processor(), "threads": args.threads,
-             "prompt": args.prompt, "gen": args.gen, "peer": peer.version(),
+             "prompt": args.prompt, "gen": args.gen, "peers": versions(peers),
              "results": results}, indent=1))
-    write_docs(args.docs, args, peer, results)
+    write_docs(args.docs, args, peers, results)
     print(table(results))
 
 

@@ -1,42 +1,25 @@
-"""llama.cpp as a peer to measure against.
-
-`Peer` lives in the process that compares and needs the standard library alone.
-It keeps llama-cpp-python in a virtual environment and runs this file there for
-everything that needs it, each measurement in a process of its own.
-"""
+"""llama.cpp as a peer to measure against."""
 
 import json
 import os
-import pathlib
-import subprocess
 import sys
 import time
+
+from peer_venv import Venv
 
 # llama.cpp's numbers for file types.
 FILE_TYPES = {"Q4_0": 2, "Q8_0": 7, "Q4_K_M": 15, "BF16": 32}
 
 
 class Peer:
+    name = "llama-cpp-python"
 
     def __init__(self, cache):
         self.cache = cache
-        venv = cache / "venv"
-        self.python = venv / "bin/python"
-        if not (venv / "complete").exists():
-            print("building llama-cpp-python (about ten minutes)",
-                  file=sys.stderr)
-            subprocess.run([sys.executable, "-m", "venv", venv], check=True)
-            subprocess.run([self.python, "-m", "pip", "install", "-q",
-                            "llama-cpp-python"], check=True)
-            (venv / "complete").touch()
+        self.venv = Venv(cache, self.name, " (builds for about ten minutes)")
 
     def _run(self, *arguments):
-        done = subprocess.run([self.python, __file__, *map(str, arguments)],
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                              text=True)
-        if done.returncode:
-            raise SystemExit(f"llama.cpp failed: {arguments}\n{done.stderr}")
-        return json.loads(done.stdout.splitlines()[-1])
+        return self.venv.run(__file__, *arguments)
 
     def version(self):
         return self._run("version")

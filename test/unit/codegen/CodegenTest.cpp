@@ -146,7 +146,9 @@ TEST(Targets, AreFoundByName) {
 
 TEST(Targets, RegisterTilesFit) {
   for (const Target &t : allTargets()) {
-    EXPECT_LE(t.microVectors * t.microTokens + t.microVectors + 1, t.registers);
+    EXPECT_LE(t.microVectors * t.microTokens +
+                  std::min(t.microVectors, t.microTokens) + 1,
+              t.registers);
     EXPECT_EQ(kStripRows % (t.microVectors * t.lanes), 0);
     EXPECT_EQ(kLinearTokenBlock % t.microTokens, 0);
     EXPECT_EQ(kLinearIntTokenBlock % t.dotTokens, 0);
