@@ -179,6 +179,9 @@ Result<Matrix> Model::feed(std::span<const int32_t> tokens,
     keep(x); // what goes into the layer: the embedding, or an earlier output
     RETORT_RETURN_IF_ERROR(runLayer(x, layer, chosen));
   }
+  if (kept && options.keepHiddenStates)
+    kept->lastLayer.insert(kept->lastLayer.end(), x.values.begin(),
+                           x.values.end());
   RETORT_ASSIGN_OR_RETURN(Matrix hidden,
                           rmsNorm(x, "model.norm.weight", config.rmsNormEps));
   keep(hidden);

@@ -81,6 +81,9 @@ struct ReferenceOutput {
   /// [layers + 1, T, hidden] if kept: the embedding, the output of each layer
   /// but the last, and the final norm's output, as transformers lists them.
   std::vector<float> hiddenStates;
+  /// [T, hidden] if hidden states are kept: what the last layer gives, before
+  /// the final norm.
+  std::vector<float> lastLayer;
   std::vector<float> logits; ///< [T, vocab], or [1, vocab] for the last alone
   /// [MoE layers, T, expertsPerToken] if kept, without the
   /// multi-token-prediction layer: indices, ascending within a token.

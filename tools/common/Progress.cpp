@@ -24,7 +24,9 @@ std::string Progress::share(uint64_t done, uint64_t total, double rate) const {
                   "%.0f%% of %.1f MB, %.0f MB/s, %.0f s left", percent,
                   double(total) / 1e6, rate / 1e6, left);
   } else {
-    const char *name = unit == Unit::Tokens ? "tokens" : "replies";
+    const char *name = unit == Unit::Tokens    ? "tokens"
+                       : unit == Unit::Replies ? "replies"
+                                               : "matrices";
     std::snprintf(text, sizeof(text),
                   "%.0f%% of %llu %s, %.1f %s/s, %.0f s left", percent,
                   static_cast<unsigned long long>(total), name, rate, name,

@@ -24,7 +24,7 @@ namespace retort::tools {
 class Progress {
 public:
   /// What is counted.
-  enum class Unit { Bytes, Tokens, Replies };
+  enum class Unit { Bytes, Tokens, Replies, Matrices };
   explicit Progress(std::FILE *stream, Unit unit = Unit::Bytes);
   /// `step` is under way; with `total` > 0, `done` of `total` units are. Rate
   /// and time left follow from what was done since the step's first call.

@@ -9,6 +9,7 @@
 #include "tools/retort/AuditCommand.h"
 #include "tools/retort/CompileCommand.h"
 #include "tools/retort/PlanCommand.h"
+#include "tools/retort/QuantizeCommand.h"
 #include "tools/retort/ScoreCheckpoint.h"
 #include "tools/retort/SynthCommand.h"
 
@@ -29,6 +30,8 @@ int main(int argc, char **argv) {
       tools::addCompileCommand);
   add("plan", "predict size, memory and speed of a configuration",
       tools::addPlanCommand);
+  add("quantize", "write a quantized checkpoint that other engines load too",
+      tools::addQuantizeCommand);
   add("synth", "write a random checkpoint of a configuration",
       tools::addSynthCommand);
   add("run", "generate text, or compute logits",
