@@ -31,10 +31,10 @@ kernel.entry @one tokens(one) {
 
 // -----
 
-// Many tokens: twelve accumulators, two registers of rows by six tokens. The
+// Many tokens: twelve accumulators, four registers of rows by three tokens. The
 // residual is an operand before the result, which may be the same memory.
 // CHECK-LABEL: func.func @many(
-// CHECK-SAME: memref<1099511627776xf32>, %{{.*}}: memref<8192xi8>, %{{.*}}: memref<64xf32>, %[[RESIDUAL:.*]]: memref<1099511627776xf32>, %[[RESULT:.*]]: memref<1099511627776xf32>, %{{.*}}: memref<45056xi8>
+// CHECK-SAME: memref<1099511627776xf32>, %{{.*}}: memref<8192xi8>, %{{.*}}: memref<64xf32>, %[[RESIDUAL:.*]]: memref<1099511627776xf32>, %[[RESULT:.*]]: memref<1099511627776xf32>, %{{.*}}: memref<28672xi8>
 // CHECK: iter_args({{.*}}) -> (vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>, vector<8xf32>)
 // CHECK: vector.load %[[RESIDUAL]]
 // CHECK: vector.store %{{.*}}, %[[RESULT]]
