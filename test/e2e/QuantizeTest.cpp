@@ -11,8 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "test/e2e/EndToEnd.h"
-
-#include "compiler/reference/Reference.h"
+#include "test/e2e/ReferenceLogits.h"
 
 #include <csignal>
 #include <gmock/gmock.h>
@@ -47,21 +46,6 @@ ProcessResult quantize(const std::string &from, const std::string &to,
   return runRetort(arguments);
 }
 
-std::vector<float> reference(const std::string &path,
-                             const std::vector<int32_t> &tokens) {
-  auto checkpoint = checkpoint::Checkpoint::open(path);
-  if (!checkpoint) {
-    ADD_FAILURE() << checkpoint.status().message();
-    return {};
-  }
-  auto output = reference::runReference(*checkpoint, tokens);
-  if (!output) {
-    ADD_FAILURE() << output.status().message();
-    return {};
-  }
-  return output->logits;
-}
-
 /// Every file of a directory by name.
 std::map<std::string, std::string> contents(const std::string &dir) {
   std::map<std::string, std::string> out;
@@ -87,12 +71,13 @@ TEST_P(QuantizeFormats, CompileTakesTheResultAsItIs) {
         dir.path(), out,
         {"--method", "rtn", "--weights", GetParam(), "--group-size", "32"})));
     std::vector<int32_t> tokens = randomTokens(21, 301, 3);
-    std::vector<float> expected = reference(out, tokens);
+    std::vector<float> expected = referenceLogits(out, tokens);
     double bar = std::string(GetParam()) == "int8"  ? 0.03
                  : std::string(GetParam()) == "fp8" ? 0.12
                                                     : 0.5;
     if (std::string(family) == "qwen2") // rounding moves choices of experts
-      EXPECT_LE(relativeRms(expected, reference(dir.path(), tokens)), bar);
+      EXPECT_LE(relativeRms(expected, referenceLogits(dir.path(), tokens)),
+                bar);
     std::string artifact = dir.path("model.retort");
     compileCheckpoint(out, artifact, {"--verify"});
     EXPECT_LE(relativeRms(runLogits(artifact, tokens).floats, expected), 1e-4)
@@ -112,7 +97,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, QuantizeFormats,
 TEST(Quantize, GptqIsNearerThanRoundingToNearest) {
   TempDir dir;
   std::vector<int32_t> tokens = randomTokens(60, 12, 3);
-  std::vector<float> expected = reference(student(), tokens);
+  std::vector<float> expected = referenceLogits(student(), tokens);
   double errors[2];
   for (int i = 0; i < 2; ++i) {
     std::string out = dir.path(i ? "gptq" : "rtn");
@@ -120,7 +105,7 @@ TEST(Quantize, GptqIsNearerThanRoundingToNearest) {
         succeeded(quantize(student(), out,
                            {"--method", i ? "gptq" : "rtn", "--group-size",
                             "32", "--calibration-tokens", "1024"})));
-    errors[i] = relativeRms(reference(out, tokens), expected);
+    errors[i] = relativeRms(referenceLogits(out, tokens), expected);
   }
   EXPECT_LT(errors[1], errors[0]);
 }
@@ -163,7 +148,7 @@ TEST(Quantize, ScalesDoNotChangeTheModel) {
     addTokenizer(builder);
     builder.write(dir.path());
     std::vector<int32_t> tokens = randomTokens(21, 300, 3);
-    std::vector<float> expected = reference(dir.path(), tokens);
+    std::vector<float> expected = referenceLogits(dir.path(), tokens);
     std::map<std::string, double> errors;
     for (std::string method : {"rtn", "gptq", "awq", "awq+gptq"}) {
       std::string out = dir.path("by-" + method);
@@ -175,7 +160,7 @@ TEST(Quantize, ScalesDoNotChangeTheModel) {
       nlohmann::json report = nlohmann::json::parse(result.out);
       if (method != "rtn")
         EXPECT_GT(report["scaled"], 0) << i;
-      errors[method] = relativeRms(reference(out, tokens), expected);
+      errors[method] = relativeRms(referenceLogits(out, tokens), expected);
     }
     EXPECT_LT(errors["gptq"], 1.5 * errors["rtn"]) << i;
     EXPECT_LT(errors["awq"], 1.5 * errors["rtn"]) << i;
@@ -208,9 +193,9 @@ TEST(Quantize, ExpertsThatNothingReachesAreReported) {
   std::vector<int32_t> tokens = randomTokens(21, 300, 3);
   std::string artifact = dir.path("model.retort");
   compileCheckpoint(out, artifact);
-  EXPECT_LE(
-      relativeRms(runLogits(artifact, tokens).floats, reference(out, tokens)),
-      1e-4);
+  EXPECT_LE(relativeRms(runLogits(artifact, tokens).floats,
+                        referenceLogits(out, tokens)),
+            1e-4);
 }
 
 /// Fp8 blocks are read as what they mean.
@@ -229,7 +214,8 @@ TEST(Quantize, TakesFp8Checkpoints) {
   ASSERT_TRUE(succeeded(quantize(
       dir.path(), out, {"--weights", "int8", "--calibration-tokens", "64"})));
   std::vector<int32_t> tokens = randomTokens(21, 300, 3);
-  EXPECT_LE(relativeRms(reference(out, tokens), reference(dir.path(), tokens)),
+  EXPECT_LE(relativeRms(referenceLogits(out, tokens),
+                        referenceLogits(dir.path(), tokens)),
             0.1);
 }
 
@@ -242,8 +228,8 @@ TEST(Quantize, TakesItsOwnResult) {
       quantize(dir.path("eight"), dir.path("four"),
                {"--group-size", "32", "--calibration-tokens", "256"})));
   std::vector<int32_t> tokens = randomTokens(60, 12, 3);
-  EXPECT_LE(relativeRms(reference(dir.path("four"), tokens),
-                        reference(student(), tokens)),
+  EXPECT_LE(relativeRms(referenceLogits(dir.path("four"), tokens),
+                        referenceLogits(student(), tokens)),
             0.5);
 }
 

@@ -13,9 +13,8 @@
 //===----------------------------------------------------------------------===//
 
 #include "test/e2e/EndToEnd.h"
+#include "test/e2e/ReferenceLogits.h"
 #include "test/unit/checkpoint/QuantizedBuilder.h"
-
-#include "compiler/reference/Reference.h"
 
 using namespace retort;
 using namespace retort::test;
@@ -169,21 +168,7 @@ protected:
     builder.plain.write(dir.path("plain"));
     builder.quantized.write(dir.path("quantized"));
     tokens = randomTokens(37, GetParam().model.vocab, 7);
-    expected = reference(dir.path("plain"));
-  }
-
-  std::vector<float> reference(const std::string &path) {
-    auto checkpoint = checkpoint::Checkpoint::open(path);
-    if (!checkpoint) {
-      ADD_FAILURE() << checkpoint.status().message();
-      return {};
-    }
-    auto output = reference::runReference(*checkpoint, tokens);
-    if (!output) {
-      ADD_FAILURE() << output.status().message();
-      return {};
-    }
-    return output->logits;
+    expected = referenceLogits(dir.path("plain"), tokens);
   }
 
   TempDir dir;
@@ -192,7 +177,7 @@ protected:
 };
 
 TEST_P(Quantized, ReferenceReadsExactlyWhatIsMeant) {
-  EXPECT_EQ(reference(dir.path("quantized")), expected);
+  EXPECT_EQ(referenceLogits(dir.path("quantized"), tokens), expected);
 }
 
 TEST_P(Quantized, CompilesAsItIs) {
