@@ -14,7 +14,9 @@
 ///         for each few tokens              a register tile: a strip's rows
 /// ```
 /// For few tokens the weights come from memory: groups come before strips,
-/// which are then distant streams that are read side by side.
+/// which are then distant streams that are read side by side. Then a group is
+/// unpacked in registers, some rows at a time, by each register tile: there are
+/// too few of these to make up for writing it to scratch.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -27,6 +29,11 @@ namespace retort {
 namespace {
 
 using Values = KernelBuilder::Values;
+
+/// Register tile of few tokens: registers of rows by tokens, so that sums and
+/// the words of two steps fit sixteen registers.
+constexpr int64_t kFewVectors = 2, kFewTileTokens = 4;
+static_assert(kFewTokens % kFewTileTokens == 0);
 
 class LinearIntMany {
 public:
@@ -58,6 +65,10 @@ private:
   void unpackGroup(Index block, Index groupInBlock);
   void prefetchGroup(Index block, Index groupInBlock);
   void registerTile(Index group, Index token, Index sums);
+  void fewTiles(Index block, Index groupInBlock, Index group, Index numTokens,
+                Index sums);
+  void fewTile(Index block, Index groupInBlock, Index at, int64_t firstVector,
+               int64_t tokens, Index sums);
   /// The products of a register tile less what zero points contribute; what
   /// `dot.finish` takes unless the target has tiles.
   Values tileProducts(Index at);
@@ -216,6 +227,63 @@ void LinearIntMany::registerTile(Index group, Index token, Index sums) {
     }
 }
 
+/// A group of a strip's block and tokens from place `at` of the gathered
+/// inputs on: kFewVectors registers of rows.
+void LinearIntMany::fewTile(Index block, Index groupInBlock, Index at,
+                            int64_t firstVector, int64_t tokens, Index sums) {
+  int64_t vectors = std::min(kFewVectors, l.vectors()), steps = dot.steps();
+  Index first = groupInBlock * kActivationGroup;
+  Values acc;
+  for (int64_t v = 0; v < vectors; ++v) {
+    Value zeroPoints;
+    if (l.encoding.zeroPoints)
+      zeroPoints =
+          dot.zeroPointWords(decode.loadZeroPointInts(block, firstVector + v));
+    for (int64_t t = 0; t < tokens; ++t)
+      acc.push_back(start(at + t, zeroPoints));
+  }
+  for (int64_t i = 0; i < dot.packedWords(); ++i) {
+    SmallVector<std::pair<Value, Value>> w;
+    for (int64_t v = 0; v < vectors; ++v)
+      w.push_back(dot.unpack(decode.loadWords(
+          block, first + i * columnStep(l.encoding), firstVector + v)));
+    for (int64_t t = 0; t < tokens; ++t) {
+      auto input = [&](int64_t step) {
+        return k.loadSplat(words,
+                           at * steps + (layout.quants + t * steps + step));
+      };
+      Value x0 = input(2 * i), x1 = input(2 * i + 1);
+      for (int64_t v = 0; v < vectors; ++v) {
+        Value &a = acc[v * tokens + t];
+        a = dot.add(dot.add(a, w[v].first, x0), w[v].second, x1);
+      }
+    }
+  }
+  for (int64_t v = 0; v < vectors; ++v) {
+    Value rowScales = decode.loadScales(block, firstVector + v);
+    for (int64_t t = 0; t < tokens; ++t)
+      addProducts(dot.finish(acc[v * tokens + t]),
+                  k.loadSplat(floats, at + (t + layout.scales)),
+                  sums + t * kStripRows, firstVector + v, rowScales);
+  }
+}
+
+/// A group of a strip for all tokens. The last tile may take rows of the token
+/// block that hold none.
+void LinearIntMany::fewTiles(Index block, Index groupInBlock, Index group,
+                             Index numTokens, Index sums) {
+  auto tile = [&](Index token, int64_t tokens) {
+    for (int64_t v = 0; v < l.vectors(); v += kFewVectors)
+      fewTile(block, groupInBlock, group * tokenBlock + token, v, tokens,
+              sums + token * kStripRows);
+  };
+  constexpr int64_t kHalf = kFewTileTokens / 2;
+  Index whole = (numTokens + (kHalf - 1)) / kFewTileTokens * kFewTileTokens;
+  k.forLoop(k.index(0), whole, kFewTileTokens,
+            [&](Index n) { tile(n, kFewTileTokens); });
+  k.forLoop(whole, numTokens, kHalf, [&](Index n) { tile(n, kHalf); });
+}
+
 Value LinearIntMany::start(Index at, Value zeroPoints) {
   return hasZeroPoints()
              ? dot.start(k.loadSplat(words, at + layout.quantSums), zeroPoints)
@@ -260,7 +328,9 @@ void LinearIntMany::emit() {
             job.weightBase + stripOf(s) * l.encoding.stripBytes(l.cols);
         Index group = first + g;
         Index block = strip + group / perBlock * l.encoding.blockBytes();
-        unpackGroup(block, group % perBlock);
+        bool inRegisters = isFew && !usesTiles();
+        if (!inRegisters)
+          unpackGroup(block, group % perBlock);
         // What is wanted next of the weights: of few tokens this strip's next
         // group, which comes when all strips have had this one, else the next
         // strip's, which is far from this one in memory.
@@ -276,6 +346,8 @@ void LinearIntMany::emit() {
                           stripOf(next) * l.encoding.stripBytes(l.cols) +
                           ahead / perBlock * l.encoding.blockBytes(),
                       ahead % perBlock);
+        if (inRegisters)
+          return fewTiles(block, group % perBlock, g, tokens, sumsOf(s));
         // The last tile may take rows of the block that hold no token.
         k.forLoop(k.index(0), tokens, tileTokens(),
                   [&](Index n) { registerTile(g, n, sumsOf(s)); });
