@@ -30,11 +30,11 @@
 /// the order of the elements. Of every four int16 quants the order is 0, 2, 1,
 /// 3: the pairs that int8 weights, four to a word, widen to.
 ///
-/// int4 weights are multiplied with int8 quants, whose limit of 127 keeps the
-/// products of a group within 16 bits for each two columns of four:
-/// 8 * 2 * 15 * 127 = 30480. int8 weights are multiplied with int16 quants,
-/// whose error is as good as none; a group's sum stays within 32 bits: 32 * 128
-/// * 32767 < 2^27.
+/// Weights of up to 4 bits are multiplied with int8 quants, whose limit of 127
+/// keeps the products of a group within 16 bits for each two columns of four:
+/// 8 * 2 * 15 * 127 = 30480. Those of more bits, and of a codebook, become
+/// signed bytes that are multiplied with int16 quants, whose error is as good
+/// as none; a group's sum stays within 32 bits: 32 * 128 * 32767 < 2^27.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -82,11 +82,10 @@ struct ActivationEncoding {
   /// What weights of that encoding are multiplied with; none for floats.
   static std::optional<ActivationEncoding>
   forWeights(const PackedEncoding &weights) {
-    if (weights.kind == EncodingKind::Int4)
-      return ActivationEncoding{ActivationKind::Int8};
-    if (weights.kind == EncodingKind::Int8)
-      return ActivationEncoding{ActivationKind::Int16};
-    return std::nullopt;
+    if (!weights.isInteger())
+      return std::nullopt;
+    return ActivationEncoding{weights.isNarrow() ? ActivationKind::Int8
+                                                 : ActivationKind::Int16};
   }
 
   /// "int8<32>" or "int16<32>".

@@ -35,12 +35,11 @@ std::string PackedEncoding::str() const {
     return "bf16";
   case EncodingKind::Fp8:
     return "fp8";
-  case EncodingKind::Int8:
-  case EncodingKind::Int4:
+  default:
     break;
   }
-  return (kind == EncodingKind::Int8 ? "int8<" : "int4<") +
-         std::to_string(groupSize) + (zeroPoints ? ", zero_points" : "") +
+  return std::string(integers()->name) + "<" + std::to_string(groupSize) +
+         (zeroPoints ? ", zero_points" : "") +
          std::string(scaleSuffix(scales)) + ">";
 }
 
@@ -49,16 +48,14 @@ std::optional<PackedEncoding> PackedEncoding::parse(std::string_view text) {
                             EncodingKind::BF16, EncodingKind::Fp8})
     if (PackedEncoding e{kind, 0, false}; e.str() == text)
       return e;
-  for (int32_t group : {32, 64, 128})
-    for (ScaleKind scales : {ScaleKind::BF16, ScaleKind::F16, ScaleKind::F32}) {
-      if (PackedEncoding e{EncodingKind::Int8, group, false, scales};
-          e.str() == text)
-        return e;
-      for (bool zp : {false, true})
-        if (PackedEncoding e{EncodingKind::Int4, group, zp, scales};
-            e.str() == text)
-          return e;
-    }
+  for (const IntegerFormat &format : kIntegerFormats)
+    for (int32_t group : {32, 64, 128})
+      for (ScaleKind scales : {ScaleKind::BF16, ScaleKind::F16, ScaleKind::F32})
+        for (bool zp : {false, true}) {
+          PackedEncoding e{format.kind, group, zp, scales};
+          if ((format.hasZeroPoint || !zp) && e.str() == text)
+            return e;
+        }
   return std::nullopt;
 }
 

@@ -7,6 +7,9 @@
 
 #include "compiler/lower/Decode.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+
 using namespace mlir;
 
 namespace retort {
@@ -18,7 +21,7 @@ int64_t columnStep(const PackedEncoding &encoding) {
   case EncodingKind::Int8:
     return 4;
   default:
-    return 1;
+    return encoding.isInteger() ? kActivationGroup : 1;
   }
 }
 
@@ -59,26 +62,94 @@ Value Decoder::loadFloats(Index block, Index col, int64_t v) {
   return widen(k, k.bitcast(raw, k.vec(element, n)), encoding.kind);
 }
 
-Value Decoder::loadWords(Index block, Index col, int64_t v) {
+/// Word `word` of each row of a block.
+Value Decoder::wordsAt(Index block, Index word, int64_t v) {
   int64_t n = k.lanes();
-  Index at = block + col / columnStep(encoding) * (kStripRows * 4) + v * n * 4;
+  Index at = block + word * (kStripRows * 4) + v * n * 4;
   return k.bitcast(
       k.loadVector(weights, at, n * 4, std::min<int64_t>(n * 4, 32)),
       k.vecI32());
 }
 
-Value Decoder::quant(Value words, int64_t i) {
-  Value q;
-  if (encoding.kind == EncodingKind::Int8) {
-    q = i == 3 ? words : k.shl(words, 24 - 8 * i);
-    q = k.shrArithmetic(q, 24);
-  } else {
-    // Column i < 4 is the low nibble of byte i, column 4 + i the high one.
-    int64_t shift = 8 * (i % 4) + 4 * (i / 4);
-    q = shift ? k.shrLogical(words, shift) : words;
-    if (shift != 28)
-      q = k.bitAnd(q, k.constantInt(k.vecI32(), 15));
+Value Decoder::loadQuants(Index block, Index col, int64_t word, int64_t v) {
+  const IntegerFormat &format = *encoding.integers();
+  // A run of planes holds 32 columns; the words of a single plane are as one
+  // run of any length.
+  Index first = format.numPlanes() == 1 ? col / (32 / format.bits)
+                                        : col / kActivationGroup * format.bits;
+  Type bytes = k.vec(k.i8(), 4 * k.lanes());
+  Value quants;
+  int64_t before = 0; // words of planes
+  for (int plane = 0; plane < format.numPlanes(); ++plane) {
+    int64_t bits = format.planeBits(plane), perByte = 8 / bits;
+    int64_t shift = word % perByte * bits, to = format.planeShift(plane);
+    Value part =
+        k.bitcast(wordsAt(block, first + (before + word / perByte), v), bytes);
+    if (shift)
+      part = k.shrLogical(part, shift);
+    if (shift + bits < 8)
+      part = k.bitAnd(part, k.constantInt(bytes, (1 << bits) - 1));
+    if (to)
+      part = k.shl(part, to);
+    quants = quants ? k.bitOr(quants, part) : part;
+    before += bits;
   }
+  return k.bitcast(quants, k.vecI32());
+}
+
+Value Decoder::lookUp(Value indices) {
+  int64_t n = 4 * k.lanes();
+  Type bytes = k.vec(k.i8(), n);
+  SmallVector<int8_t> table;
+  for (int64_t i = 0; i < n; ++i)
+    table.push_back(encoding.integers()->codebook[i % 16]);
+  OpBuilder &b = k.builder();
+  Value values = arith::ConstantOp::create(
+      b, k.location(),
+      DenseElementsAttr::get(cast<ShapedType>(bytes), ArrayRef(table)));
+  // Both take each 16 bytes by themselves.
+  StringRef intrinsic = n == 64   ? "llvm.x86.avx512.pshuf.b.512"
+                        : n == 32 ? "llvm.x86.avx2.pshuf.b"
+                                  : "llvm.aarch64.neon.tbl1.v16i8";
+  Value looked = LLVM::CallIntrinsicOp::create(
+                     b, k.location(), bytes, b.getStringAttr(intrinsic),
+                     ValueRange{values, k.bitcast(indices, bytes)})
+                     .getResult(0);
+  return k.bitcast(looked, k.vecI32());
+}
+
+Value Decoder::loadSigned(Index block, Index col, int64_t word, int64_t v) {
+  Value quants = loadQuants(block, col, word, v);
+  const IntegerFormat &format = *encoding.integers();
+  if (format.codebook)
+    return lookUp(quants);
+  if (!format.hasZeroPoint)
+    return quants;
+  Type bytes = k.vec(k.i8(), 4 * k.lanes());
+  // A row's zero point in each byte of its word.
+  Value zeros = encoding.zeroPoints
+                    ? k.bitcast(k.mul(loadZeroPointInts(block, v),
+                                      k.constantInt(k.vecI32(), 0x01010101)),
+                                bytes)
+                    : k.constantInt(bytes, encoding.middle());
+  return k.bitcast(k.sub(k.bitcast(quants, bytes), zeros), k.vecI32());
+}
+
+Value Decoder::toFloat(Value words, int64_t i) {
+  Value q = i == 3 ? words : k.shl(words, 24 - 8 * i);
+  return k.intToFloat(k.shrArithmetic(q, 24), k.f32());
+}
+
+Value Decoder::loadWords(Index block, Index col, int64_t v) {
+  return wordsAt(block, col / 8, v);
+}
+
+Value Decoder::quant(Value words, int64_t i) {
+  // Column i < 4 is the low nibble of byte i, column 4 + i the high one.
+  int64_t shift = 8 * (i % 4) + 4 * (i / 4);
+  Value q = shift ? k.shrLogical(words, shift) : words;
+  if (shift != 28)
+    q = k.bitAnd(q, k.constantInt(k.vecI32(), 15));
   return k.intToFloat(q, k.f32());
 }
 

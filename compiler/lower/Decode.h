@@ -18,8 +18,9 @@
 
 namespace retort {
 
-/// Columns that are stored together: 4 bytes of a row for integers, one column
-/// for floats. Code that walks a block goes in steps of this.
+/// Columns that code which walks a block takes at a time: those of a word of
+/// int8 and int4, those between two runs of planes of other integers, one of
+/// floats.
 int64_t columnStep(const PackedEncoding &encoding);
 
 class Decoder {
@@ -30,13 +31,23 @@ public:
   /// The registers that hold a strip's rows.
   int64_t vectors() const { return kStripRows / k.lanes(); }
 
+  int64_t columnStep() const { return retort::columnStep(encoding); }
+
   /// Floats: the elements (of fp8 divided by 256) of column `col` (of its block
   /// at byte `block`), rows v * lanes and on.
   mlir::Value loadFloats(Index block, Index col, int64_t v);
-  /// Integers: the 32-bit words of rows v * lanes and on that hold `columnStep`
-  /// columns from `col` on.
+  /// Integers: the quants of columns col + 4 * word ... + 3, as the bytes of a
+  /// word of rows v * lanes and on. `col` is a multiple of columnStep, and the
+  /// columns lie within one. Unsigned as they are stored, and
+  mlir::Value loadQuants(Index block, Index col, int64_t word, int64_t v);
+  /// as signed bytes, less their zero point or looked up in the codebook.
+  mlir::Value loadSigned(Index block, Index col, int64_t word, int64_t v);
+  /// Signed byte `i` of each word as f32.
+  mlir::Value toFloat(mlir::Value words, int64_t i);
+  /// int4: the words of rows v * lanes and on that hold 8 columns from `col`
+  /// on.
   mlir::Value loadWords(Index block, Index col, int64_t v);
-  /// Quant `i` of each word as f32: signed for int8, 0..15 for int4.
+  /// int4: quant `i` of each word as f32, 0..15.
   mlir::Value quant(mlir::Value words, int64_t i);
   /// Quant `i` of each int4 word times `inPlaceScale(i)`, as f32: cheaper than
   /// `quant`, for the bits stay where they are. `half` is the words for columns
@@ -46,12 +57,15 @@ public:
   static double inPlaceScale(int64_t i);
   /// Scales of rows v * lanes and on; for fp8 they make up for loadFloats.
   mlir::Value loadScales(Index block, int64_t v);
-  /// Zero points, as f32; int4 alone.
+  /// Zero points, as f32, of integers that have some.
   mlir::Value loadZeroPoints(Index block, int64_t v);
   /// The same as i32.
   mlir::Value loadZeroPointInts(Index block, int64_t v);
 
 private:
+  mlir::Value wordsAt(Index block, Index word, int64_t v);
+  mlir::Value lookUp(mlir::Value indices);
+
   KernelBuilder &k;
   Buffer weights;
   PackedEncoding encoding;

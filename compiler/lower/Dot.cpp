@@ -9,6 +9,8 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
+#include "llvm/Support/MathExtras.h"
+
 #include <numeric>
 
 using namespace mlir;
@@ -30,13 +32,33 @@ Value GroupDot::call(StringRef intrinsic, Type type, ValueRange args) {
       .getResult(0);
 }
 
-std::pair<Value, Value> GroupDot::unpack(Value words) {
-  if (isInt4) {
-    Value packed = bytes(words);
-    Value mask = k.constantInt(packed.getType(), 15);
-    return {k.bitcast(k.bitAnd(packed, mask), k.vecI32()),
-            k.bitcast(k.shrLogical(packed, 4), k.vecI32())};
+/// Where word `word` of a group's columns is, as Decoder takes it: a column to
+/// begin at, and the number of the word from there.
+static std::pair<Index, int64_t> wordAt(const Decoder &decode, Index first,
+                                        int64_t word) {
+  int64_t perStep = decode.columnStep() / 4;
+  return {first + word / perStep * perStep * 4, word % perStep};
+}
+
+GroupDot::Values GroupDot::signedWords(Decoder &decode, Index block,
+                                       Index first, int64_t v) {
+  Values words;
+  for (int64_t i = 0; i < kActivationGroup / 4; ++i) {
+    auto [col, word] = wordAt(decode, first, i);
+    words.push_back(decode.loadSigned(block, col, word, v));
   }
+  return words;
+}
+
+std::pair<Value, Value> GroupDot::load(Decoder &decode, Index block,
+                                       Index first, int64_t pair, int64_t v) {
+  if (isNarrow) {
+    auto [col, word] = wordAt(decode, first, 2 * pair);
+    return {decode.loadQuants(block, col, word, v),
+            decode.loadQuants(block, col, word + 1, v)};
+  }
+  auto [col, word] = wordAt(decode, first, pair);
+  Value words = decode.loadSigned(block, col, word, v);
   if (splitsQuants())
     return {words, words};
   // Columns 0 and 2 are the low bytes of the halves, 1 and 3 the high ones.
@@ -50,18 +72,18 @@ Value GroupDot::zeroPointWords(Value zeroPoints) {
 }
 
 Value GroupDot::start(Value negatedSums, Value zeroPoints) {
-  if (!isInt4)
+  if (!isNarrow)
     return {};
   Value sums = sumsPairs() ? halves(negatedSums)
                            : k.add(k.shrArithmetic(negatedSums, 16),
                                    k.shrArithmetic(k.shl(negatedSums, 16), 16));
   if (!zeroPoints)
-    return k.shl(sums, 3);
+    return k.shl(sums, llvm::Log2_64(middle));
   return k.mul(sums, sumsPairs() ? halves(zeroPoints) : zeroPoints);
 }
 
 Value GroupDot::genericProduct(Value w, Value x) {
-  int64_t bits = isInt4 ? 8 : 16;
+  int64_t bits = isNarrow ? 8 : 16;
   Value sum;
   for (int64_t shift = 32 - bits; shift >= 0; shift -= bits) {
     auto part = [&](Value v) {
@@ -76,7 +98,7 @@ Value GroupDot::genericProduct(Value w, Value x) {
 /// One step: lanes of i16 with vpmaddubsw, else of i32.
 Value GroupDot::product(Value w, Value x) {
   bool is512 = k.lanes() == 16;
-  if (step() == DotStep::X86Pairs && isInt4)
+  if (step() == DotStep::X86Pairs && isNarrow)
     return call(is512 ? "llvm.x86.avx512.pmaddubs.w.512"
                       : "llvm.x86.avx2.pmadd.ub.sw",
                 k.vec(k.i16(), 2 * k.lanes()), {bytes(w), bytes(x)});
@@ -93,7 +115,7 @@ Value GroupDot::accumulate(Value acc, Value w, Value x) {
   if (step() == DotStep::AArch64Sdot || step() == DotStep::AArch64Usdot)
     return call("llvm.aarch64.neon.sdot.v4i32.v16i8", k.vecI32(),
                 {acc, bytes(w), bytes(x)});
-  if (isInt4)
+  if (isNarrow)
     return call("llvm.x86.avx512.vpdpbusd.512", k.vecI32(),
                 {acc, bytes(w), bytes(x)});
   return call("llvm.x86.avx512.vpdpwssd.512", k.vecI32(),

@@ -12,21 +12,21 @@
 /// and number of tokens gives the same.
 ///
 /// A group is taken in steps. In a step a lane's 32-bit word of weights meets
-/// the same word of activations: four columns, bytes by bytes, for int4
-/// weights; two, 16 bits by 16 bits, for int8 weights. The words of weights
-/// come from `unpack`; those of an activation are its quants as they lie, after
-/// `prepare`.
+/// the same word of activations: four columns, bytes by bytes, for narrow
+/// weights (IntegerFormat); two, 16 bits by 16 bits, for others. The words of
+/// weights come from `load`; those of an activation are its quants as they lie,
+/// after `prepare`.
 ///
 /// A target that multiplies bytes alone takes int16 quants apart, x = 256 high
 /// + low: of two words of four columns `prepare` makes one of high and one of
-/// low bytes, and `unpack` gives the packed word for both.
+/// low bytes, and `load` gives the same word for both.
 ///
 //===----------------------------------------------------------------------===//
 
 #ifndef RETORT_COMPILER_LOWER_DOT_H
 #define RETORT_COMPILER_LOWER_DOT_H
 
-#include "compiler/lower/KernelBuilder.h"
+#include "compiler/lower/Decode.h"
 
 namespace retort {
 
@@ -35,24 +35,29 @@ public:
   using Values = KernelBuilder::Values;
 
   GroupDot(KernelBuilder &k, const PackedEncoding &weights)
-      : k(k), isInt4(weights.kind == EncodingKind::Int4) {}
+      : k(k), isNarrow(weights.isNarrow()), middle(weights.middle()) {}
 
   /// Steps of a group of weights of that encoding.
   static int64_t steps(const PackedEncoding &weights) {
-    return weights.kind == EncodingKind::Int4 ? 8 : 16;
+    return weights.isNarrow() ? 8 : 16;
   }
-  int64_t steps() const { return isInt4 ? 8 : 16; }
-  /// Packed words of a row in a group; each widens to two steps.
-  int64_t packedWords() const { return steps() / 2; }
+  int64_t steps() const { return isNarrow ? 8 : 16; }
 
-  /// The words of two steps from the packed words of rows in lanes.
-  std::pair<mlir::Value, mlir::Value> unpack(mlir::Value words);
+  /// The words of steps 2 * pair and 2 * pair + 1 of the group that begins at
+  /// column `first` of a block, of rows v * lanes and on.
+  std::pair<mlir::Value, mlir::Value>
+  load(Decoder &decode, Index block, Index first, int64_t pair, int64_t v);
 
-  /// What the sums of a group of int4 begin with, so that they come out less
-  /// what zero points contribute: `zeroPoints` (as zeroPointWords gives them;
-  /// null: 8 each) times `negatedSums`, the word of an activation's group in
-  /// all lanes. Null for int8, which has no zero points. Exact: the halves of a
-  /// sum stay within 16 * 15 * 127 = 30480, and what is between wraps.
+  /// The group's eight words of signed bytes.
+  static Values signedWords(Decoder &decode, Index block, Index first,
+                            int64_t v);
+
+  /// What the sums of a group of narrow weights begin with, so that they come
+  /// out less what zero points contribute: `zeroPoints` (as zeroPointWords
+  /// gives them; null: the middle each) times `negatedSums`, the word of an
+  /// activation's group in all lanes. Null for others, which are signed. Exact:
+  /// the halves of a sum stay within 16 * 15 * 127 = 30480, and what is between
+  /// wraps.
   mlir::Value start(mlir::Value negatedSums, mlir::Value zeroPoints);
   /// From lanes of i32.
   mlir::Value zeroPointWords(mlir::Value zeroPoints);
@@ -61,7 +66,7 @@ public:
   std::pair<mlir::Value, mlir::Value> prepare(mlir::Value x0, mlir::Value x1);
   /// Whether `prepare` takes quants apart; only `addPair` can be used then.
   bool splitsQuants() const {
-    return !isInt4 &&
+    return !isNarrow &&
            (step() == DotStep::AArch64Sdot || step() == DotStep::AArch64Usdot);
   }
   /// `acc` (null: zero) plus the products of a step, or of two, as a tree
@@ -77,12 +82,12 @@ private:
   /// i32.
   bool accumulates() const {
     return step() == DotStep::X86Vnni ||
-           (isInt4 && (step() == DotStep::AArch64Sdot ||
-                       step() == DotStep::AArch64Usdot));
+           (isNarrow && (step() == DotStep::AArch64Sdot ||
+                         step() == DotStep::AArch64Usdot));
   }
-  /// Whether sums of int4 are kept in lanes of i16, each of two columns of
-  /// four.
-  bool sumsPairs() const { return step() == DotStep::X86Pairs && isInt4; }
+  /// Whether sums of narrow weights are kept in lanes of i16, each of two
+  /// columns of four.
+  bool sumsPairs() const { return step() == DotStep::X86Pairs && isNarrow; }
   mlir::Value accumulate(mlir::Value acc, mlir::Value w, mlir::Value x);
   mlir::Value addSplit(mlir::Value acc, mlir::Value w, mlir::Value high,
                        mlir::Value low);
@@ -96,7 +101,8 @@ private:
   DotStep step() const { return k.target().dot; }
 
   KernelBuilder &k;
-  bool isInt4;
+  bool isNarrow;
+  int64_t middle;
 };
 
 } // namespace retort

@@ -80,7 +80,7 @@ private:
 
 bool DotTile::isUsed() const {
   return step() != MatrixStep::None &&
-         (step() != MatrixStep::AArch64Bytes || !isInt4);
+         (step() != MatrixStep::AArch64Bytes || !isNarrow);
 }
 
 int64_t DotTile::tokens() const {
@@ -92,7 +92,7 @@ int64_t DotTile::tokens() const {
     return 4;
   case MatrixStep::X86Amx:
     // Four tiles of sums, half of which are of low bytes for int8 weights.
-    return isInt4 ? 2 * AmxBuilder::kRows : AmxBuilder::kRows;
+    return isNarrow ? 2 * AmxBuilder::kRows : AmxBuilder::kRows;
   }
   llvm_unreachable("all steps are handled");
 }
@@ -109,27 +109,7 @@ Value DotTile::loadWeights(int64_t word, int64_t v) {
                       k.index(panel + word * kStripRows + v * k.lanes()));
 }
 
-void DotTile::storeWeights(ArrayRef<Value> packed, int64_t v,
-                           Value zeroPoints) {
-  // A row's zero point in each byte of its word.
-  Value zeros;
-  if (isInt4)
-    zeros =
-        zeroPoints
-            ? bytes(k.mul(zeroPoints, k.constantInt(k.vecI32(), 0x01010101)))
-            : k.constantInt(k.vec(k.i8(), 4 * k.lanes()), 8);
-  auto centred = [&](Value word) {
-    return k.bitcast(k.sub(bytes(word), zeros), k.vecI32());
-  };
-  Values rows;
-  for (Value word : packed) {
-    if (!isInt4) {
-      rows.push_back(word);
-      continue;
-    }
-    auto [first, second] = dot.unpack(word);
-    rows.append({centred(first), centred(second)});
-  }
+void DotTile::storeWeights(SmallVector<Value> rows, int64_t v) {
   int64_t lanes = k.lanes();
   if (step() == MatrixStep::AArch64Smmla)
     for (int64_t i = 0; i < kWords; i += 2) {
@@ -154,7 +134,7 @@ void DotTile::storeWeights(ArrayRef<Value> packed, int64_t v,
 }
 
 void DotTile::arrangeQuants(Index at) {
-  if (isInt4)
+  if (isNarrow)
     return;
   // Four columns are bytes 0 1, 4 5, 2 3, 6 7 of two words: low, high.
   SmallVector<int64_t> low, high;
@@ -244,7 +224,7 @@ DotTile::Values DotTile::bySmmla(Index at) {
       }
     };
     addBytes("llvm.aarch64.neon.smmla.v4i32.v16i8", 0);
-    if (!isInt4) {
+    if (!isNarrow) {
       for (Value &a : acc)
         a = k.shl(a, 8);
       addBytes("llvm.aarch64.neon.usmmla.v4i32.v16i8", kWords);
@@ -273,9 +253,10 @@ DotTile::Values DotTile::byTiles(Index at) {
                                AmxBuilder::kRowBytes, kStripRows));
   // Blocks of tokens, or high and low bytes of one.
   for (int64_t block = 0; block < 2; ++block) {
-    Index from = isInt4 ? at + block * rows * dot.steps() : at + block * kWords;
+    Index from =
+        isNarrow ? at + block * rows * dot.steps() : at + block * kWords;
     Value x = amx.load(from, rows, kActivationGroup, dot.steps());
-    bool isLow = !isInt4 && block == 1;
+    bool isLow = !isNarrow && block == 1;
     for (int64_t v = 0; v < vectors(); ++v)
       amx.store(amx.multiply(isLow ? "llvm.x86.tdpbusd.internal"
                                    : "llvm.x86.tdpbssd.internal",
@@ -288,8 +269,8 @@ DotTile::Values DotTile::byTiles(Index at) {
       auto load = [&](int64_t block, int64_t token) {
         return k.loadVector(words, roomFor(block, v) + token * kStripRows);
       };
-      all.push_back(isInt4 ? load(t / rows, t % rows)
-                           : k.add(k.shl(load(0, t), 8), load(1, t)));
+      all.push_back(isNarrow ? load(t / rows, t % rows)
+                             : k.add(k.shl(load(0, t), 8), load(1, t)));
     }
   return all;
 }

@@ -37,18 +37,16 @@ public:
   /// tokens by 32 rows, where these are stored before they are read.
   DotTile(KernelBuilder &k, const PackedEncoding &weights, Buffer words,
           int64_t panel, int64_t products)
-      : k(k), dot(k, weights), isInt4(weights.kind == EncodingKind::Int4),
-        words(words), panel(panel), room(products) {}
+      : k(k), dot(k, weights), isNarrow(weights.isNarrow()), words(words),
+        panel(panel), room(products) {}
 
   /// Whether the target has such instructions for these weights.
   bool isUsed() const;
   /// Tokens of a tile: a divisor of linearIntTokenBlock() for many tokens.
   int64_t tokens() const;
-  /// Puts the packed words of a register of rows, register `v` of the strip,
-  /// into the panel. `zeroPoints` are those of int4 weights as lanes of i32
-  /// (null: 8 each).
-  void storeWeights(llvm::ArrayRef<mlir::Value> packed, int64_t v,
-                    mlir::Value zeroPoints);
+  /// Puts a group's eight words of signed bytes (Decoder::loadSigned) of a
+  /// register of rows, register `v` of the strip, into the panel.
+  void storeWeights(llvm::SmallVector<mlir::Value> rows, int64_t v);
   /// Arranges a token's quants of a group, which begin at word `at`, in place.
   void arrangeQuants(Index at);
   /// The products with the tokens whose quants begin at word `at`, as lanes of
@@ -69,7 +67,7 @@ private:
 
   KernelBuilder &k;
   GroupDot dot;
-  bool isInt4;
+  bool isNarrow;
   Buffer words;
   int64_t panel, room;
 };

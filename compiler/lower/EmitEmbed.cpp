@@ -8,12 +8,34 @@
 #include "compiler/lower/Decode.h"
 #include "compiler/lower/Emitters.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+
 using namespace mlir;
 
 namespace retort {
 
 // Row r of a strip is one lane of its columns: a walk with the stride of a
 // column, one element at a time. A token takes a few thousand of them.
+/// A value of a codebook of sixteen bytes, which are two words.
+static Value lookUp(KernelBuilder &k, const int8_t *codebook, Value index) {
+  auto half = [&](int first) {
+    uint64_t word = 0;
+    for (int i = 7; i >= 0; --i)
+      word = word << 8 | static_cast<uint8_t>(codebook[first + i]);
+    return k.constantInt(k.i64(), static_cast<int64_t>(word));
+  };
+  OpBuilder &b = k.builder();
+  Value inHalf = k.bitAnd(index, k.constantInt(k.i32(), 7));
+  Value isHigh =
+      arith::CmpIOp::create(b, k.location(), arith::CmpIPredicate::uge, index,
+                            k.constantInt(k.i32(), 8));
+  Value bytes = k.select(isHigh, half(8), half(0));
+  Value shift = k.zeroExtend(k.shl(inHalf, 3), k.i64());
+  Value byte =
+      k.narrow(arith::ShRUIOp::create(b, k.location(), bytes, shift), k.i8());
+  return k.signExtend(byte, k.i32());
+}
+
 LogicalResult emitEmbed(KernelBuilder &k, Operation *op) {
   auto embed = cast<kernel::EmbedOp>(op);
   auto type = cast<RankedTensorType>(embed.getWeight().getType());
@@ -83,24 +105,37 @@ LogicalResult emitEmbed(KernelBuilder &k, Operation *op) {
           scale = k.extend(at(scaleAt, k.builder().getF16Type()), k.f32());
         else
           scale = bf16At(scaleAt);
-        Value zeroPoint = k.constantInt(k.i32(), 8);
+        const IntegerFormat &format = *encoding.integers();
+        Value zeroPoint = k.constantInt(k.i32(), encoding.middle());
         if (encoding.zeroPoints)
           zeroPoint = k.zeroExtend(
               at(block + encoding.zeroPointOffset() + row, k.i8()), k.i32());
-        bool int4 = encoding.kind == EncodingKind::Int4;
+        // The bits of a plane of column `c`.
+        auto planeBits = [&](Index c, int plane, int64_t wordsBefore) {
+          int64_t bits = format.planeBits(plane), perByte = 8 / bits;
+          Index j = c % kActivationGroup / 4;
+          Index word =
+              c / kActivationGroup * format.bits + (j / perByte + wordsBefore);
+          Value byte = k.zeroExtend(
+              at(block + (word * kStripRows + row) * 4 + c % 4, k.i8()),
+              k.i32());
+          Value shift = arith::IndexCastOp::create(
+              k.builder(), k.location(), k.i32(), (j % perByte * bits).value());
+          Value part =
+              arith::ShRUIOp::create(k.builder(), k.location(), byte, shift);
+          return k.bitAnd(part, k.constantInt(k.i32(), (1 << bits) - 1));
+        };
         k.forLoop(k.index(0), count, 1, [&](Index c) {
-          Index word = int4 ? c / 8 : c / 4;
-          Value byte =
-              at(block + (word * kStripRows + row) * 4 + c % 4, k.i8());
-          Value q;
-          if (int4) {
-            Value both = k.zeroExtend(byte, k.i32());
-            Value high = k.shrLogical(both, 4);
-            Value low = k.bitAnd(both, k.constantInt(k.i32(), 15));
-            q = k.sub(k.select(c % 8 < 4, low, high), zeroPoint);
-          } else {
-            q = k.signExtend(byte, k.i32());
-          }
+          Value q = planeBits(c, 0, 0);
+          if (format.numPlanes() == 2)
+            q = k.bitOr(q, k.shl(planeBits(c, 1, format.lowBits),
+                                 format.planeShift(1)));
+          if (format.codebook)
+            q = lookUp(k, format.codebook, q);
+          else if (format.hasZeroPoint)
+            q = k.sub(q, zeroPoint);
+          else
+            q = k.shrArithmetic(k.shl(q, 24), 24);
           k.store(k.mul(k.intToFloat(q, k.f32()), scale), result, first + c);
         });
       });

@@ -60,7 +60,12 @@ private:
   int64_t tileTokens() const {
     return usesTiles() ? tile.tokens() : k.target().dotTokens;
   }
-  bool hasZeroPoints() const { return l.encoding.kind == EncodingKind::Int4; }
+  /// Whether sums begin with what zero points contribute, and whether these are
+  /// stored.
+  bool hasZeroPoints() const { return l.encoding.isNarrow(); }
+  bool startsWithZeroPoints() const {
+    return hasZeroPoints() && l.encoding.zeroPoints;
+  }
   void gather(Index firstRow, Index numRows, Index firstGroup, Index numGroups);
   void unpackGroup(Index block, Index groupInBlock);
   void prefetchGroup(Index block, Index groupInBlock);
@@ -145,19 +150,10 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
   Index first = groupInBlock * kActivationGroup;
   for (int64_t v = 0; v < l.vectors(); ++v) {
     int64_t lane = v * k.lanes();
-    auto load = [&](int64_t i) {
-      return decode.loadWords(block, first + i * columnStep(l.encoding), v);
-    };
-    if (usesTiles()) {
-      Values packed;
-      for (int64_t i = 0; i < dot.packedWords(); ++i)
-        packed.push_back(load(i));
-      tile.storeWeights(
-          packed, v,
-          l.encoding.zeroPoints ? decode.loadZeroPointInts(block, v) : Value());
-    }
-    for (int64_t i = 0; i < dot.packedWords() && !usesTiles(); ++i) {
-      auto [w0, w1] = dot.unpack(load(i));
+    if (usesTiles())
+      tile.storeWeights(dot.signedWords(decode, block, first, v), v);
+    for (int64_t i = 0; i < dot.steps() / 2 && !usesTiles(); ++i) {
+      auto [w0, w1] = dot.load(decode, block, first, i, v);
       k.store(w0, words, k.index(layout.panel + 2 * i * kStripRows + lane),
               bytes);
       k.store(w1, words,
@@ -165,7 +161,7 @@ void LinearIntMany::unpackGroup(Index block, Index groupInBlock) {
     }
     k.store(decode.loadScales(block, v), floats,
             k.index(layout.rowScales + lane), bytes);
-    if (l.encoding.zeroPoints && !usesTiles())
+    if (startsWithZeroPoints() && !usesTiles())
       k.store(dot.zeroPointWords(decode.loadZeroPointInts(block, v)), words,
               k.index(layout.zeroPoints + lane), bytes);
   }
@@ -187,7 +183,7 @@ Values LinearIntMany::tileProducts(Index at) {
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t v = 0; v < l.vectors(); ++v) {
       Value zeroPoints;
-      if (l.encoding.zeroPoints)
+      if (startsWithZeroPoints())
         zeroPoints =
             k.loadVector(words, k.index(layout.zeroPoints + v * lanes));
       acc.push_back(start(at + t, zeroPoints));
@@ -236,17 +232,16 @@ void LinearIntMany::fewTile(Index block, Index groupInBlock, Index at,
   Values acc;
   for (int64_t v = 0; v < vectors; ++v) {
     Value zeroPoints;
-    if (l.encoding.zeroPoints)
+    if (startsWithZeroPoints())
       zeroPoints =
           dot.zeroPointWords(decode.loadZeroPointInts(block, firstVector + v));
     for (int64_t t = 0; t < tokens; ++t)
       acc.push_back(start(at + t, zeroPoints));
   }
-  for (int64_t i = 0; i < dot.packedWords(); ++i) {
+  for (int64_t i = 0; i < steps / 2; ++i) {
     SmallVector<std::pair<Value, Value>> w;
     for (int64_t v = 0; v < vectors; ++v)
-      w.push_back(dot.unpack(decode.loadWords(
-          block, first + i * columnStep(l.encoding), firstVector + v)));
+      w.push_back(dot.load(decode, block, first, i, firstVector + v));
     for (int64_t t = 0; t < tokens; ++t) {
       auto input = [&](int64_t step) {
         return k.loadSplat(words,

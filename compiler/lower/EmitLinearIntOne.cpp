@@ -47,7 +47,7 @@ private:
   struct Input {
     Values words;
     Value scale;
-    Value negatedSums; ///< int4 alone
+    Value negatedSums; ///< for narrow weights alone
   };
   Input loadInput(Index group);
   Value start(const Input &x, Index block, int64_t v) {
@@ -99,7 +99,7 @@ LinearIntOne::Input LinearIntOne::loadInput(Index group) {
     std::tie(x.words[i], x.words[i + 1]) =
         dot.prepare(x.words[i], x.words[i + 1]);
   x.scale = k.loadSplat(scales, row.scales + group);
-  if (l.encoding.kind == EncodingKind::Int4)
+  if (l.encoding.isNarrow())
     x.negatedSums = k.loadSplat(words, row.sums + group);
   return x;
 }
@@ -110,16 +110,14 @@ void LinearIntOne::addStrip(const Input &x, Index block, Index groupInBlock,
   int64_t vectors = l.vectors();
   // All of a block in the order of memory: its stream is then one that the
   // processor runs ahead of. Zero points lie behind the rest.
-  bool endsWithStart = l.encoding.zeroPoints;
+  bool endsWithStart = l.encoding.isNarrow() && l.encoding.zeroPoints;
   Values acc(vectors);
   if (!endsWithStart)
     for (int64_t v = 0; v < vectors; ++v)
       acc[v] = start(x, block, v);
-  for (int64_t i = 0; i < dot.packedWords(); ++i)
+  for (int64_t i = 0; i < dot.steps() / 2; ++i)
     for (int64_t v = 0; v < vectors; ++v) {
-      Value packed =
-          decode.loadWords(block, first + i * columnStep(l.encoding), v);
-      auto [w0, w1] = dot.unpack(packed);
+      auto [w0, w1] = dot.load(decode, block, first, i, v);
       acc[v] = dot.addPair(acc[v], w0, x.words[2 * i], w1, x.words[2 * i + 1]);
     }
   for (int64_t v = 0; v < vectors; ++v) {
@@ -191,10 +189,10 @@ void LinearIntOne::emit() {
     Index strip = unitOf(n / t.unitStrips) * t.unitStrips + n % t.unitStrips;
     return job.weightBase + strip * l.encoding.stripBytes(l.cols);
   };
-  // A body of four blocks of int8 is too long: LLVM would not leave its loads
-  // in the order of memory. More strips have more sums than registers.
+  // A body of four blocks of wide weights is too long: LLVM would not leave its
+  // loads in the order of memory. More strips have more sums than registers.
   constexpr int64_t kMostWhole = 4;
-  if (l.encoding.kind == EncodingKind::Int8)
+  if (!l.encoding.isNarrow())
     emitLoop(strips, stripBase);
   else if (t.stripsPerTile() > kMostWhole)
     emitLoop(strips, stripBase);

@@ -97,10 +97,10 @@ void LinearMany::decodeFloats(Index block, Index at) {
 
 void LinearMany::decodeIntegers(Index block, Index at) {
   Values scales, offsets;
-  bool int4 = l.encoding.kind == EncodingKind::Int4;
+  bool isInt4 = l.encoding.kind == EncodingKind::Int4;
   for (int64_t v = 0; v < l.vectors(); ++v) {
     scales.push_back(decode.loadScales(block, v));
-    if (!int4)
+    if (!isInt4)
       continue;
     // Scale and zero point have so few bits that scale * (q - zero point) comes
     // out exact.
@@ -108,14 +108,21 @@ void LinearMany::decodeIntegers(Index block, Index at) {
                                             : k.constant(k.vecF32(), 8);
     offsets.push_back(k.neg(k.mul(zeroPoint, scales[v])));
   }
-  int64_t step = columnStep(l.encoding);
+  int64_t step = decode.columnStep();
   k.forLoop(k.index(0), k.index(l.encoding.blockCols()), step, [&](Index c) {
     for (int64_t v = 0; v < l.vectors(); ++v) {
-      Value words = decode.loadWords(block, c, v);
-      for (int64_t i = 0; i < step; ++i) {
-        Value q = decode.quant(words, i);
-        Value w = int4 ? k.fma(q, scales[v], offsets[v]) : k.mul(q, scales[v]);
-        storeWeights(w, at + (c + i), v);
+      if (isInt4) {
+        Value words = decode.loadWords(block, c, v);
+        for (int64_t i = 0; i < step; ++i)
+          storeWeights(k.fma(decode.quant(words, i), scales[v], offsets[v]),
+                       at + (c + i), v);
+        continue;
+      }
+      for (int64_t i = 0; i < step; i += 4) {
+        Value words = decode.loadSigned(block, c, i / 4, v);
+        for (int64_t b = 0; b < 4; ++b)
+          storeWeights(k.mul(decode.toFloat(words, b), scales[v]),
+                       at + (c + (i + b)), v);
       }
     }
   });

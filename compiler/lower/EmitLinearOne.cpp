@@ -58,7 +58,7 @@ private:
   void storeSums(ArrayRef<Value> sums, Index at);
   Values integerBlock(Index block, Index blockNumber, Index row, Values sums);
   void int4Columns(Index block, Index within, Index x, Values &acc);
-  void int8Columns(Index block, Index within, Index x, Values &acc);
+  void signedColumns(Index block, Index within, Index x, Values &acc);
 
   LinearKernel &l;
   const LinearJob &job;
@@ -151,15 +151,18 @@ void LinearOne::int4Columns(Index block, Index within, Index x, Values &acc) {
   columns({2, 3, 6, 7});
 }
 
-void LinearOne::int8Columns(Index block, Index within, Index x, Values &acc) {
-  Values words;
-  for (int64_t v = 0; v < l.vectors(); ++v)
-    words.push_back(decode.loadWords(block, within, v));
-  for (int64_t i = 0; i < 4; ++i) {
-    Value xs = k.loadSplat(l.x, x + within + i);
-    for (int64_t v = 0; v < l.vectors(); ++v) {
-      Value &a = acc[v * chains + i % chains];
-      a = k.fma(decode.quant(words[v], i), xs, a);
+/// All integers but int4: what may be walked at a time, from signed bytes.
+void LinearOne::signedColumns(Index block, Index within, Index x, Values &acc) {
+  for (int64_t word = 0; word < decode.columnStep() / 4; ++word) {
+    Values words;
+    for (int64_t v = 0; v < l.vectors(); ++v)
+      words.push_back(decode.loadSigned(block, within, word, v));
+    for (int64_t i = 0; i < 4; ++i) {
+      Value xs = k.loadSplat(l.x, x + within + (4 * word + i));
+      for (int64_t v = 0; v < l.vectors(); ++v) {
+        Value &a = acc[v * chains + i % chains];
+        a = k.fma(decode.toFloat(words[v], i), xs, a);
+      }
     }
   }
 }
@@ -184,7 +187,7 @@ Values LinearOne::integerBlock(Index block, Index blockNumber, Index row,
                     if (isInt4())
                       int4Columns(block, c, x, next);
                     else
-                      int8Columns(block, c, x, next);
+                      signedColumns(block, c, x, next);
                     return next;
                   });
   for (int64_t v = 0; v < l.vectors(); ++v) {

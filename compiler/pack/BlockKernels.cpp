@@ -9,6 +9,7 @@
 
 #include "compiler/pack/Lanes.h"
 
+#include <array>
 #include <cmath>
 
 // Contraction would make the bytes depend on whether the processor has fused
@@ -131,20 +132,42 @@ struct Best {
   Half scale, lo, hi;
 };
 
-/// Rounds the group under the inverse scale `inv` to integers in [lo, hi] and
-/// keeps the least-squares scale for them, if it is better than the best. Lanes
-/// whose `inv` is not finite never are.
-RETORT_INLINE void tryScale(const Tile &tile, int64_t cols, int half,
-                            const Half &inv, const Half &lo, const Half &hi,
-                            Best &best) {
+/// The value of a codebook that is nearest to x in units of the scale, and its
+/// index; of two equally near the lower.
+RETORT_INLINE void roundToCodebook(const int8_t *codebook, F8 x, F8 &value,
+                                   I8 &index) {
+  broadcast(value, codebook[0]);
+  index = I8{};
+  for (int i = 0; i < 15; ++i) {
+    F8 middle, step;
+    broadcast(middle, 0.5f * (codebook[i] + codebook[i + 1]));
+    broadcast(step, static_cast<float>(codebook[i + 1] - codebook[i]));
+    I8 above = x > middle;
+    value += (F8)((I8)step & above);
+    index -= above;
+  }
+}
+
+/// Rounds the group under the inverse scale `inv` to integers in [lo, hi], or
+/// to the codebook's, and keeps the least-squares scale for them, if it is
+/// better than the best. Lanes whose `inv` is not finite never are.
+template <bool kHasCodebook>
+RETORT_INLINE void tryScale(const int8_t *codebook, const Tile &tile,
+                            int64_t cols, int half, const Half &inv,
+                            const Half &lo, const Half &hi, Best &best) {
   Half wd = {}, dd = {};
   for (int64_t k = 0; k < cols; ++k)
     for (int j = 0; j < kHalf; ++j) {
       const F8 &x = tile.vector(k, half * kHalf + j);
       F8 d = x * inv.v[j];
-      d = d < lo.v[j] ? lo.v[j] : d;
-      d = d > hi.v[j] ? hi.v[j] : d;
-      d = (d + kRound) - kRound;
+      if (kHasCodebook) {
+        I8 index;
+        roundToCodebook(codebook, d, d, index);
+      } else {
+        d = d < lo.v[j] ? lo.v[j] : d;
+        d = d > hi.v[j] ? hi.v[j] : d;
+        d = (d + kRound) - kRound;
+      }
       wd.v[j] += x * d;
       dd.v[j] += d * d;
     }
@@ -160,64 +183,93 @@ RETORT_INLINE void tryScale(const Tile &tile, int64_t cols, int half,
   }
 }
 
-/// Candidates that the extreme lands on: -n first, then +n. Between them lie
-/// the optima of nearly all groups; more candidates lower the error by less
-/// than 0.1%.
-constexpr float kExtremeAtMinus[] = {6.5f,  6.8f, 7.05f, 7.3f,  7.6f,  7.85f,
-                                     8.15f, 8.4f, 8.7f,  8.95f, 9.25f, 9.5f};
-constexpr float kExtremeAtPlus[] = {5.5f,  5.8f, 6.05f, 6.3f,  6.6f,  6.85f,
-                                    7.15f, 7.4f, 7.7f,  7.95f, 8.25f, 8.5f};
+/// How far from the ends of the range, in its steps, the extreme lands.
+/// Between these candidates lie the optima of nearly all groups of int4; more
+/// lower the error by less than 0.1%.
+constexpr double kExtremeOffsets[] = {-1.5, -1.2, -0.95, -0.7, -0.4, -0.15,
+                                      0.15, 0.4,  0.7,   0.95, 1.25, 1.5};
 
-RETORT_INLINE void searchSymmetric(const Tile &tile, int64_t cols, int half,
-                                   const GroupRange &range, Best &best) {
-  Half lo, hi, extreme;
+RETORT_INLINE void extremes(const GroupRange &range, Half &extreme) {
   for (int j = 0; j < kHalf; ++j) {
-    broadcast(lo.v[j], -8.0f);
-    broadcast(hi.v[j], 7.0f);
     I8 isMax = range.max.v[j] >= -range.min.v[j];
     extreme.v[j] = isMax ? range.max.v[j] : range.min.v[j];
   }
-  for (float n : kExtremeAtMinus) {
-    Half inv;
-    for (int j = 0; j < kHalf; ++j)
-      inv.v[j] = -n / extreme.v[j];
-    tryScale(tile, cols, half, inv, lo, hi, best);
+}
+
+/// Quants from -middle to middle - 1 under a signed scale: the extreme lands at
+/// the lower end first, then at the upper.
+RETORT_INLINE void searchSymmetric(int middle, const Tile &tile, int64_t cols,
+                                   int half, const GroupRange &range,
+                                   Best &best) {
+  Half lo, hi, extreme;
+  extremes(range, extreme);
+  for (int j = 0; j < kHalf; ++j) {
+    broadcast(lo.v[j], static_cast<float>(-middle));
+    broadcast(hi.v[j], static_cast<float>(middle - 1));
   }
-  for (float n : kExtremeAtPlus) {
-    Half inv;
-    for (int j = 0; j < kHalf; ++j)
-      inv.v[j] = n / extreme.v[j];
-    tryScale(tile, cols, half, inv, lo, hi, best);
-  }
+  for (int end : {-middle, middle - 1})
+    for (double offset : kExtremeOffsets) {
+      double n = end < 0 ? end - offset : end + offset;
+      Half inv;
+      for (int j = 0; j < kHalf; ++j)
+        inv.v[j] = static_cast<float>(n) / extreme.v[j];
+      tryScale<false>(nullptr, tile, cols, half, inv, lo, hi, best);
+    }
+}
+
+/// The same for a codebook, whose ends are sparser than integers are.
+RETORT_INLINE void searchCodebook(const int8_t *codebook, const Tile &tile,
+                                  int64_t cols, int half,
+                                  const GroupRange &range, Best &best) {
+  Half extreme, none = {};
+  extremes(range, extreme);
+  for (int end : {int(codebook[0]), int(codebook[15])})
+    for (double part : {0.7, 0.76, 0.82, 0.88, 0.92, 0.96, 1.0, 1.05, 1.12}) {
+      Half inv;
+      for (int j = 0; j < kHalf; ++j)
+        inv.v[j] = static_cast<float>(end * part) / extreme.v[j];
+      tryScale<true>(codebook, tile, cols, half, inv, none, none, best);
+    }
 }
 
 /// Fractions of the scale that just covers a group: clipping the extremes a
-/// little costs less than it saves elsewhere.
-constexpr float kCoverage[] = {0.98f, 1.02f, 1.06f, 1.1f, 1.15f, 1.2f, 1.26f};
+/// little costs less than it saves elsewhere, the more so the fewer bits.
+template <int kBits> constexpr auto coverage() {
+  if constexpr (kBits >= 5)
+    return std::array{0.985f, 0.995f, 1.005f, 1.02f, 1.04f, 1.07f, 1.1f};
+  else if constexpr (kBits == 4)
+    return std::array{0.98f, 1.02f, 1.06f, 1.1f, 1.15f, 1.2f, 1.26f};
+  else
+    return std::array{0.92f, 1.0f,  1.08f, 1.16f, 1.25f, 1.35f,
+                      1.45f, 1.55f, 1.7f,  1.85f, 2.0f};
+}
 
+/// Quants from 0 on.
+template <int kBits>
 RETORT_INLINE void searchZeroPoint(const Tile &tile, int64_t cols, int half,
                                    const GroupRange &range, Best &best) {
+  constexpr float levels = (1 << kBits) - 1;
   for (float shift : {0.0f, -1.0f, 1.0f}) {
     Half lo, hi, cover;
     for (int j = 0; j < kHalf; ++j) {
       F8 width = range.max.v[j] - range.min.v[j];
-      F8 zero = range.min.v[j] * -15.0f / width;
+      F8 zero = range.min.v[j] * -levels / width;
       zero = zero > 0.0f ? zero : zero * 0.0f;
       zero = ((zero + kRound) - kRound) + shift;
-      F8 none = {}, all = none + 15.0f, least = none + 0.5f;
+      F8 none = {}, all = none + levels, least = none + 0.5f;
       zero = zero > none ? zero : none; // also for the NaN of an empty range
       zero = zero < all ? zero : all;
       lo.v[j] = -zero;
-      hi.v[j] = 15.0f - zero;
+      hi.v[j] = levels - zero;
       F8 below = range.min.v[j] / (lo.v[j] < -least ? lo.v[j] : -least);
       F8 above = range.max.v[j] / (hi.v[j] > least ? hi.v[j] : least);
       cover.v[j] = below > above ? below : above;
     }
-    for (float f : kCoverage) {
+    for (float f : coverage<kBits>()) {
       Half inv;
       for (int j = 0; j < kHalf; ++j)
         inv.v[j] = f / cover.v[j];
-      tryScale(tile, cols, half, inv, lo, hi, best);
+      tryScale<false>(nullptr, tile, cols, half, inv, lo, hi, best);
     }
   }
 }
@@ -263,15 +315,34 @@ RETORT_INLINE void searchInt8(const Tile &tile, int64_t cols, int half,
   }
 }
 
+/// Stores 32 columns' quants of eight rows, from row `row` on, in the planes of
+/// their run.
+template <int kBits, int kLowBits>
+RETORT_INLINE void storePlanes(const I8 (&q)[32], int row, std::byte *run) {
+  for (int shift = 0, bits = kLowBits; shift < kBits;
+       shift += bits, bits = kBits - kLowBits) {
+    int perByte = 8 / bits;
+    for (int word = 0; word < bits; ++word) {
+      I8 packed = {};
+      for (int i = 0; i < perByte; ++i)
+        for (int b = 0; b < 4; ++b)
+          packed |=
+              ((q[4 * (word * perByte + i) + b] >> shift) & ((1 << bits) - 1))
+              << (8 * b + i * bits);
+      store(run + word * 128 + row * 4, packed);
+    }
+    run += bits * 128;
+  }
+}
+
 /// Rounds the group under its scale and stores quants, scales and zero points.
-/// `kBits` is 4 or 8; q is stored as d + zeroPoint for int4, d for int8.
-template <int kBits>
-RETORT_INLINE void storeGroup(const PackedEncoding &encoding, const Tile &tile,
-                              int half, const GroupRange &range,
-                              const Best &best, std::byte *out,
-                              SquaredError &error) {
+/// q is stored as d + zeroPoint, of int8 as d, of a codebook as its index.
+template <int kBits, int kLowBits, bool kHasCodebook>
+RETORT_INLINE void
+storeGroup(const PackedEncoding &encoding, const int8_t *codebook,
+           const Tile &tile, int half, const GroupRange &range,
+           const Best &best, std::byte *out, SquaredError &error) {
   int64_t cols = encoding.blockCols();
-  constexpr int kColsPerWord = 32 / kBits;
   for (int j = 0; j < kHalf; ++j) {
     int row = (half * kHalf + j) * 8;
     F8 stored = best.scale.v[j] * range.down.v[j];
@@ -284,25 +355,27 @@ RETORT_INLINE void storeGroup(const PackedEncoding &encoding, const Tile &tile,
     inv = isZero ? scale : inv;
     I8 zeroPoint = __builtin_convertvector(-best.lo.v[j], I8);
     F8 err = {}, source = {};
-    for (int64_t k = 0; k < cols; k += kColsPerWord) {
-      I8 word = {};
-      for (int i = 0; i < kColsPerWord; ++i) {
+    for (int64_t k = 0; k < cols; k += 32) {
+      I8 quants[32];
+      for (int i = 0; i < 32; ++i) {
         const F8 &x = tile.vector(k + i, half * kHalf + j);
         F8 d = x * inv;
-        d = d < best.lo.v[j] ? best.lo.v[j] : d;
-        d = d > best.hi.v[j] ? best.hi.v[j] : d;
-        d += kRound;
-        I8 q = (I8)d - kRoundBits;
-        d -= kRound;
+        if (kHasCodebook) {
+          roundToCodebook(codebook, d, d, quants[i]);
+        } else {
+          d = d < best.lo.v[j] ? best.lo.v[j] : d;
+          d = d > best.hi.v[j] ? best.hi.v[j] : d;
+          d += kRound;
+          quants[i] = (I8)d - kRoundBits;
+          if (kBits < 8)
+            quants[i] += zeroPoint;
+          d -= kRound;
+        }
         F8 miss = x - d * scale;
         err += miss * miss;
         source += x * x;
-        if (kBits == 4)
-          word |= (q + zeroPoint) << ((i & 3) * 8 + (i >> 2) * 4);
-        else
-          word |= (q & 0xff) << (i * 8);
       }
-      store(out + k / kColsPerWord * 128 + row * 4, word);
+      storePlanes<kBits, kLowBits>(quants, row, out + k * kBits * 4);
     }
     for (int i = 0; i < 8; ++i) {
       double unit = double(range.down.v[j][i]) * double(range.down.v[j][i]);
@@ -314,28 +387,55 @@ RETORT_INLINE void storeGroup(const PackedEncoding &encoding, const Tile &tile,
   }
 }
 
-RETORT_INLINE void encodeInteger(const PackedEncoding &encoding, Tile &tile,
-                                 std::byte *out, SquaredError &error) {
+/// The group's search and the storing, with the format as constants.
+template <int kBits, int kLowBits, bool kHasCodebook>
+RETORT_INLINE void encodeGroups(const PackedEncoding &encoding, Tile &tile,
+                                std::byte *out, SquaredError &error) {
   int64_t cols = encoding.blockCols();
-  bool isInt4 = encoding.kind == EncodingKind::Int4;
+  const int8_t *codebook = encoding.integers()->codebook;
+  int middle = encoding.middle();
   for (int half = 0; half < 2; ++half) {
     GroupRange range;
     normalize(tile, cols, half, range);
     Best best = {};
     for (int j = 0; j < kHalf; ++j) {
-      broadcast(best.lo.v[j], isInt4 ? -8.0f : -kInt8Max);
-      broadcast(best.hi.v[j], isInt4 ? 7.0f : kInt8Max);
+      broadcast(best.lo.v[j],
+                kBits == 8 ? -kInt8Max : static_cast<float>(-middle));
+      broadcast(best.hi.v[j],
+                kBits == 8 ? kInt8Max : static_cast<float>(middle - 1));
     }
-    if (!isInt4)
+    if (kBits == 8)
       searchInt8(tile, cols, half, range, best);
+    else if (kHasCodebook)
+      searchCodebook(codebook, tile, cols, half, range, best);
     else if (encoding.zeroPoints)
-      searchZeroPoint(tile, cols, half, range, best);
+      searchZeroPoint<kBits>(tile, cols, half, range, best);
     else
-      searchSymmetric(tile, cols, half, range, best);
-    if (isInt4)
-      storeGroup<4>(encoding, tile, half, range, best, out, error);
-    else
-      storeGroup<8>(encoding, tile, half, range, best, out, error);
+      searchSymmetric(middle, tile, cols, half, range, best);
+    storeGroup<kBits, kLowBits, kHasCodebook>(encoding, codebook, tile, half,
+                                              range, best, out, error);
+  }
+}
+
+RETORT_INLINE void encodeInteger(const PackedEncoding &encoding, Tile &tile,
+                                 std::byte *out, SquaredError &error) {
+  switch (encoding.kind) {
+  case EncodingKind::Int8:
+    return encodeGroups<8, 8, false>(encoding, tile, out, error);
+  case EncodingKind::Int6:
+    return encodeGroups<6, 4, false>(encoding, tile, out, error);
+  case EncodingKind::Int5:
+    return encodeGroups<5, 4, false>(encoding, tile, out, error);
+  case EncodingKind::Int4:
+    return encodeGroups<4, 4, false>(encoding, tile, out, error);
+  case EncodingKind::NF4:
+    return encodeGroups<4, 4, true>(encoding, tile, out, error);
+  case EncodingKind::Int3:
+    return encodeGroups<3, 2, false>(encoding, tile, out, error);
+  case EncodingKind::Int2:
+    return encodeGroups<2, 2, false>(encoding, tile, out, error);
+  default:
+    return;
   }
 }
 
@@ -355,12 +455,10 @@ RETORT_INLINE bool encodeAny(const PackedEncoding &encoding, const float *rows,
   case EncodingKind::BF16:
     encodeBF16(tile, out, error);
     break;
-  case EncodingKind::Int8:
-  case EncodingKind::Int4:
-    encodeInteger(encoding, tile, out, error);
-    break;
   case EncodingKind::Fp8: // its bits are copied, see encodeF8Strip
     return false;
+  default:
+    encodeInteger(encoding, tile, out, error);
   }
   return true;
 }

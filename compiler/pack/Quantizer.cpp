@@ -34,8 +34,7 @@ Limit limitOf(EncodingKind kind) {
   case EncodingKind::F16:
     return {std::bit_cast<int32_t>(65520.0f),
             "a magnitude up to 65504, the largest of f16"};
-  case EncodingKind::Int8:
-  case EncodingKind::Int4:
+  default: // integers
     return {std::bit_cast<int32_t>(kMaxQuantizable),
             "a finite value below 2^120"};
   }
@@ -116,23 +115,28 @@ void decodeBlockRow(const PackedEncoding &encoding, const std::byte *block,
       *out++ = checkpoint::f8e4m3ToF32(byteAt(k * kStripRows + row)) * scale;
     return;
   }
-  case EncodingKind::Int8:
-  case EncodingKind::Int4:
+  default:
     break;
   }
   float scale = loadScale(encoding, block, row);
-  if (encoding.kind == EncodingKind::Int8) {
-    for (int64_t k = first; k < end; ++k)
-      *out++ = scale * static_cast<float>(static_cast<int8_t>(
-                           byteAt(k / 4 * 128 + row * 4 + k % 4)));
-    return;
-  }
-  int zeroPoint =
-      encoding.zeroPoints ? byteAt(encoding.zeroPointOffset() + row) : 8;
+  const IntegerFormat &format = *encoding.integers();
+  int zeroPoint = encoding.zeroPoints ? byteAt(encoding.zeroPointOffset() + row)
+                                      : encoding.middle();
   for (int64_t k = first; k < end; ++k) {
-    int byte = byteAt(k / 8 * 128 + row * 4 + k % 4);
-    int q = k % 8 >= 4 ? byte >> 4 : byte & 15;
-    *out++ = scale * static_cast<float>(q - zeroPoint);
+    int q = 0;
+    int64_t firstWord = k / 32 * format.bits; // of the plane
+    for (int plane = 0; plane < format.numPlanes(); ++plane) {
+      int bits = format.planeBits(plane);
+      int64_t j = k % 32 / 4, perByte = 8 / bits;
+      int byte = byteAt((firstWord + j / perByte) * 128 + row * 4 + k % 4);
+      q |= (byte >> j % perByte * bits & ((1 << bits) - 1))
+           << format.planeShift(plane);
+      firstWord += bits;
+    }
+    int value = format.codebook       ? format.codebook[q]
+                : format.hasZeroPoint ? q - zeroPoint
+                                      : static_cast<int8_t>(q);
+    *out++ = scale * static_cast<float>(value);
   }
 }
 

@@ -14,7 +14,8 @@
 /// error of each (row, group):
 /// - int8: q in -127..127; the bf16 scales around max / 127 are tried and the
 ///   one with the least error is kept.
-/// - int4: q in -8..7 under a signed scale, or with zero points q in 0..15.
+/// - int2 to int6: of B bits, q in -2^(B-1)..2^(B-1)-1 under a signed scale, or
+///   with zero points q in 0..2^B-1; nf4: the nearest value of the codebook.
 ///   Each candidate scale rounds the group to integers d = q - zeroPoint, for
 ///   which the best scale is sum(w d) / sum(d d); rounded to bf16 it is kept if
 ///   the error is the least, and the group is rounded again under it.

@@ -77,7 +77,7 @@ Status chooseZeroPoints(std::span<WeightSpec> specs,
     std::vector<float> rows;
     auto choose = [&](WeightSpec &spec) -> Status {
       if (spec.form != WeightForm::Matrix ||
-          spec.encoding.kind != EncodingKind::Int4)
+          spec.encoding.middle() == 0)
         return Status::ok();
       RETORT_ASSIGN_OR_RETURN(SpecReader reader,
                               SpecReader::create(spec, checkpoint));

@@ -344,8 +344,9 @@ Status Compiler::runStage(Stage stage) {
   return dump(stage, ".mlir", text);
 }
 
-/// Samples the int4 matrices and marks those whose groups gain from zero
-/// points. Experts are too many to look at, and do without.
+/// Samples the matrices of integers that can have zero points and marks those
+/// whose groups gain from zero points. Experts are too many to look at, and do
+/// without.
 Status Compiler::markZeroPoints() {
   RETORT_ASSIGN_OR_RETURN(WeightChoice choice,
                           parseWeightChoice(pipeline.weights));
@@ -354,15 +355,19 @@ Status Compiler::markZeroPoints() {
   for (auto &[weight, uses] : classifyWeights(*module)) {
     auto op = cast<model::WeightOp>(weight);
     auto type = cast<RankedTensorType>(op.getType());
-    bool isInt4 =
-        choice.wishFor(uses.weightClass()).kind == EncodingKind::Int4 ||
-        (uses.isEmbedding &&
-         choice.wishFor(WeightClass::Embedding).kind == EncodingKind::Int4);
-    if (!isInt4 || uses.isRouter || uses.inner == WeightClass::Experts)
+    // The kind that is asked for, if it can have zero points.
+    auto shiftable = [&](WeightClass weightClass) {
+      auto kind = choice.wishFor(weightClass).kind;
+      return kind && PackedEncoding{*kind}.middle() != 0 ? kind : std::nullopt;
+    };
+    auto kind = shiftable(uses.weightClass());
+    if (!kind && uses.isEmbedding)
+      kind = shiftable(WeightClass::Embedding);
+    if (!kind || uses.isRouter || uses.inner == WeightClass::Experts)
       continue;
     WeightSpec spec;
     spec.name = op.getSymName().str();
-    spec.encoding = {EncodingKind::Int4, pipeline.groupSize, false};
+    spec.encoding = {*kind, pipeline.groupSize, false};
     spec.rows = type.getDimSize(0);
     spec.cols = type.getDimSize(1);
     spec.rowRuns = {{spec.name, 0, spec.rows, 0}};

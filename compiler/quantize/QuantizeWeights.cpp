@@ -105,7 +105,7 @@ struct QuantizeWeightsPass
       if (result.isInteger())
         result.groupSize = groupSize;
       result.zeroPoints =
-          result.kind == EncodingKind::Int4 && weight->hasAttr(kZeroPointsAttr);
+          result.middle() != 0 && weight->hasAttr(kZeroPointsAttr);
       weight->removeAttr(kKeptEncodingAttr);
     }
     weight->removeAttr(kZeroPointsAttr);

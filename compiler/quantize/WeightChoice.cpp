@@ -17,13 +17,11 @@ struct NamedWish {
   WeightWish wish;
 };
 
-constexpr NamedWish kWishes[] = {
+constexpr NamedWish kFloatWishes[] = {
     {"keep", {}},
     {"f32", {EncodingKind::F32}},
     {"f16", {EncodingKind::F16}},
     {"bf16", {EncodingKind::BF16}},
-    {"int8", {EncodingKind::Int8}},
-    {"int4", {EncodingKind::Int4}},
 };
 
 constexpr std::string_view kClassNames[kWeightClasses] = {
@@ -38,11 +36,16 @@ Status unexpected(std::string_view what, const std::string &choices,
 
 Result<WeightWish> parseWish(std::string_view text) {
   std::string choices;
-  for (const NamedWish &known : kWishes) {
-    if (known.name == text)
+  auto offer = [&](std::string_view name) {
+    choices += (choices.empty() ? "one of " : ", ") + std::string(name);
+    return name == text;
+  };
+  for (const NamedWish &known : kFloatWishes)
+    if (offer(known.name))
       return known.wish;
-    choices += (choices.empty() ? "one of " : ", ") + std::string(known.name);
-  }
+  for (const IntegerFormat &format : kIntegerFormats)
+    if (offer(format.name))
+      return WeightWish{format.kind};
   return unexpected("encoding of weights", choices, text);
 }
 
@@ -68,7 +71,9 @@ WeightWish WeightChoice::wishFor(WeightClass weightClass) const {
     return *wish;
   bool isOuter =
       weightClass == WeightClass::Embedding || weightClass == WeightClass::Head;
-  if (isOuter && base.kind == EncodingKind::Int4)
+  const IntegerFormat *integers =
+      base.kind ? integerFormat(*base.kind) : nullptr;
+  if (isOuter && integers && integers->bits < 8)
     return {EncodingKind::Int8};
   return base;
 }
@@ -76,7 +81,7 @@ WeightWish WeightChoice::wishFor(WeightClass weightClass) const {
 bool WeightChoice::usesIntegers() const {
   for (size_t i = 0; i < kWeightClasses; ++i) {
     WeightWish wish = wishFor(static_cast<WeightClass>(i));
-    if (wish.kind == EncodingKind::Int8 || wish.kind == EncodingKind::Int4)
+    if (wish.kind && integerFormat(*wish.kind))
       return true;
   }
   return false;

@@ -51,7 +51,8 @@ struct WeightChoice {
     return named[static_cast<size_t>(weightClass)];
   }
   /// What is asked of a class. Embedding and head that are not named get int8
-  /// where int4 is asked for: every token meets their errors at full size.
+  /// where fewer bits are asked for: every token meets their errors at full
+  /// size.
   WeightWish wishFor(WeightClass weightClass) const;
   /// Whether any class is stored as integers, so that group sizes matter.
   bool usesIntegers() const;
@@ -60,8 +61,9 @@ struct WeightChoice {
 };
 
 /// Parses "ENCODING[,CLASS=ENCODING]..." with the encodings keep, f32, f16,
-/// bf16, int8 and int4. InvalidArgument says what was expected and found, for
-/// an unknown or repeated class, an unknown encoding, or no encoding in front.
+/// bf16 and the integers of PackedEncoding.h. InvalidArgument says what was
+/// expected and found, for an unknown or repeated class, an unknown encoding,
+/// or no encoding in front.
 Result<WeightChoice> parseWeightChoice(std::string_view text);
 
 } // namespace retort

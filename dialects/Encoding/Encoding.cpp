@@ -49,9 +49,9 @@ Attribute PackedAttr::parse(AsmParser &parser, Type) {
   auto encoding = PackedEncoding::parse(text);
   if (!encoding) {
     parser.emitError(loc,
-                     "expected f32, f16, bf16, fp8, int8 or int4 with a group "
-                     "size of 32, 64 or 128 for integers and zero points "
-                     "for int4 alone, found ")
+                     "expected f32, f16, bf16, fp8, or int2, int3, int4, int5, "
+                     "int6, int8 or nf4 with a group size of 32, 64 or 128, "
+                     "and zero points for int2 to int6 alone, found ")
         << text;
     return {};
   }

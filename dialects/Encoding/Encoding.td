@@ -34,9 +34,9 @@ def Encoding_PackedAttr : AttrDef<Encoding_Dialect, "Packed"> {
     #encoding.packed<int8, 64>
     #encoding.packed<int4, 32, zero_points>
     ```
-    The first word is the kind (`f32`, `f16`, `bf16`, `fp8`, `int8`, `int4`), then for
-    integers the group size (32, 64 or 128), then for int4 whether every group
-    has a zero point of its own instead of 8.
+    The first word is the kind (`f32`, `f16`, `bf16`, `fp8`, `int2` to `int6`, `int8`,
+    `nf4`), then for integers the group size (32, 64 or 128), then for `int2` to
+    `int6` whether every group has a zero point of its own instead of the middle.
   }];
   let parameters = (ins "::retort::PackedEncoding":$encoding);
   let hasCustomAssemblyFormat = 1;
@@ -50,8 +50,8 @@ def Encoding_ActivationAttr : AttrDef<Encoding_Dialect, "Activation"> {
     #encoding.activation<int8, 32>
     #encoding.activation<int16, 32>
     ```
-    The first is what int4 weights are multiplied with, the second what int8
-    weights are. `compiler/encoding/ActivationEncoding.h` defines the bytes.
+    The first is what weights of up to 4 bits are multiplied with, the second what
+    those of more bits, or of a codebook, are. `compiler/encoding/ActivationEncoding.h` defines the bytes.
   }];
   let parameters = (ins "::retort::ActivationEncoding":$encoding);
   let hasCustomAssemblyFormat = 1;

@@ -124,7 +124,7 @@ TEST(WeightClasses, UnknownOnesAreWrongUsage) {
                    {"attention, experts, dense, embedding, head", "'router'"});
   expectUsageError(runRetort({"compile", dir.path(), "--weights",
                               "int4,head=q4", "-o", output}),
-                   {"keep, f32, f16, bf16, int8, int4", "'q4'"});
+                   {"keep, f32, f16, bf16, int8, int6", "'q4'"});
 }
 
 TEST(Plan, PredictsTheSizesOfTheArtifact) {

@@ -122,8 +122,13 @@ func.func @width(%q: tensor<?x128xf32>, %k: !kernel.cache<keys, 1 x 64>, %v: !ke
 
 // -----
 
-// expected-error@+1 {{expected f32, f16, bf16, fp8, int8 or int4 with a group size of 32, 64 or 128 for integers and zero points for int4 alone, found int8<48>}}
+// expected-error@+1 {{expected f32, f16, bf16, fp8, or int2, int3, int4, int5, int6, int8 or nf4 with a group size of 32, 64 or 128, and zero points for int2 to int6 alone, found int8<48>}}
 kernel.weight @w : tensor<64x100xf32, #encoding.packed<int8, 48>>
+
+// -----
+
+// expected-error@+1 {{zero points for int2 to int6 alone, found nf4<32, zero_points>}}
+kernel.weight @w : tensor<64x100xf32, #encoding.packed<nf4, 32, zero_points>>
 
 // -----
 

@@ -1,10 +1,10 @@
-// RUN: not retort-opt --quantize-weights="weights=int5" %s 2>&1 | FileCheck %s --check-prefix=ENCODING
+// RUN: not retort-opt --quantize-weights="weights=int7" %s 2>&1 | FileCheck %s --check-prefix=ENCODING
 // RUN: not retort-opt --quantize-weights="weights=int4,mlp=int8" %s 2>&1 | FileCheck %s --check-prefix=CLASS
 // RUN: not retort-opt --quantize-weights="weights=int4,head=int8,embedding=bf16" %s 2>&1 | FileCheck %s --check-prefix=TIED
 // RUN: not retort-opt --quantize-weights="weights=int4,head=int8 group-size=48" %s 2>&1 | FileCheck %s --check-prefix=GROUP
 // RUN: retort-opt --quantize-weights="weights=int4,embedding=bf16" %s | FileCheck %s --check-prefix=ONE
 
-// ENCODING: encoding of weights: expected one of keep, f32, f16, bf16, int8, int4, found 'int5'
+// ENCODING: encoding of weights: expected one of keep, f32, f16, bf16, int8, int6, int5, int4, nf4, int3, int2, found 'int7'
 // CLASS: class of weights: expected one of attention, experts, dense, embedding, head, found 'mlp'
 // TIED: expected one encoding for embedding and head, which are this matrix
 // GROUP: expected a group size of 32, 64 or 128, found 48

@@ -29,7 +29,17 @@ const char *const kNames[] = {"f32",
                               "int8<128, f32_scales>",
                               "int4<64, f16_scales>",
                               "int4<32, zero_points, f16_scales>",
-                              "int4<128, zero_points, f32_scales>"};
+                              "int4<128, zero_points, f32_scales>",
+                              "int2<32>",
+                              "int2<64, zero_points>",
+                              "int3<128>",
+                              "int3<32, zero_points>",
+                              "int5<64>",
+                              "int5<32, zero_points, f16_scales>",
+                              "int6<128>",
+                              "int6<32, zero_points>",
+                              "nf4<32>",
+                              "nf4<128, f32_scales>"};
 
 TEST(PackedEncodingTest, ParsesWhatItPrints) {
   for (const char *name : kNames) {
@@ -60,7 +70,13 @@ TEST(PackedEncodingTest, RefusesOtherNames) {
                            "int4<32, f16_scales, zero_points>",
                            "int8<f16_scales>",
                            "int8<32, zero_points, f16_scales>",
-                           "fp8<f16_scales>"})
+                           "fp8<f16_scales>",
+                           "int7<32>",
+                           "int1<32>",
+                           "nf4",
+                           "nf4<16>",
+                           "nf4<32, zero_points>",
+                           "int3<96>"})
     EXPECT_FALSE(PackedEncoding::parse(name)) << name;
 }
 
@@ -79,7 +95,12 @@ TEST(PackedEncodingTest, SizesOfBlocks) {
               {"int4<64, zero_points>", 64, 1024, 1024 + 64 + 32},
               {"int4<64, f16_scales>", 64, 1024, 1024 + 64},
               {"int4<64, zero_points, f32_scales>", 64, 1024, 1024 + 128 + 32},
-              {"int8<32, f32_scales>", 32, 1024, 1024 + 128}};
+              {"int8<32, f32_scales>", 32, 1024, 1024 + 128},
+              {"int2<32>", 32, 256, 256 + 64},
+              {"int3<64, zero_points>", 64, 768, 768 + 64 + 32},
+              {"int5<32>", 32, 640, 640 + 64},
+              {"int6<128>", 128, 3072, 3072 + 64},
+              {"nf4<32>", 32, 512, 512 + 64}};
   for (const auto &row : rows) {
     auto encoding = *PackedEncoding::parse(row.name);
     EXPECT_EQ(encoding.blockCols(), row.cols) << row.name;

@@ -45,6 +45,9 @@ TEST_P(EmbedKernels, GivesRowsOfTheMatrix) {
 INSTANTIATE_TEST_SUITE_P(Encodings, EmbedKernels,
                          testing::Values("f32", "f16", "bf16", "fp8",
                                          "int8<32>", "int8<128>", "int4<32>",
-                                         "int4<128>", "int4<64, zero_points>"));
+                                         "int4<128>", "int4<64, zero_points>",
+                                         "int2<32>", "int3<64, zero_points>",
+                                         "int5<128>", "int6<32, zero_points>",
+                                         "nf4<64>"));
 
 } // namespace

@@ -202,7 +202,10 @@ std::vector<Case> emulatedCases() {
       for (Case c : {Case{"int4<32>", 64, 40, false, {1, 13, 33, 130}},
                      Case{"int4<64, zero_points>", 64, 200, true, {31}},
                      Case{"int8<32>", 64, 100, false, {1, 13, 33, 130}},
-                     Case{"int8<128>", 64, 300, true, {31}}}) {
+                     Case{"int8<128>", 64, 300, true, {31}},
+                     Case{"int3<32, zero_points>", 64, 72, false, {1, 6, 33}},
+                     Case{"int6<64, zero_points>", 64, 72, false, {1, 6, 33}},
+                     Case{"nf4<32>", 64, 72, false, {1, 6, 33}}}) {
         c.emulated = target.name.data();
         all.push_back(c);
       }
@@ -225,32 +228,48 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"int4<128, zero_points>", 64, 40, true, {3}},
         Case{"int8<32>", 96, 100, false, {1, 8, 100}},
         Case{"int8<64>", 64, 1536, true, {6}},
-        Case{"int8<128>", 544, 300, false, {13}}));
+        Case{"int8<128>", 544, 300, false, {13}},
+        Case{"int2<32>", 544, 100, false, {1, 3, 8, 13, 130}},
+        Case{"int2<128, zero_points>", 64, 300, true, {2, 48}},
+        Case{"int3<32>", 64, 1536, true, {1, 7, 13}},
+        Case{"int3<64, zero_points>", 96, 100, false, {5, 100}},
+        Case{"int5<32>", 96, 100, false, {1, 8, 100}},
+        Case{"int5<64, zero_points>", 64, 300, true, {3, 13}},
+        Case{"int6<128>", 544, 300, false, {1, 13}},
+        Case{"int6<32, zero_points>", 64, 40, true, {6, 33}},
+        Case{"nf4<32>", 96, 1536, false, {1, 4, 13}},
+        Case{"nf4<128>", 64, 300, true, {7, 100}}));
 
 /// The largest quants and weights, which fill the narrow sums to the brim.
 TEST(LinearInt, ExtremesDoNotOverflow) {
   if (!hostTarget())
     GTEST_SKIP() << "this machine runs none of the targets";
-  for (const char *encoding : {"int4<32, zero_points>", "int8<32>"})
+  for (const char *encoding : {"int4<32, zero_points>", "int3<32, zero_points>",
+                               "int8<32>", "int6<32, zero_points>", "nf4<32>"})
     for (auto [sign, index] :
          {std::pair(1, 0), {1, 1}, {-1, 2}, {1, 3}, {-1, 4}, {-1, 0}}) {
       Product product(encoding, 32, 64, false);
       product.target = &allTargets()[index];
       SCOPED_TRACE(product.target->name.str());
-      bool isInt4 = product.weight.encoding.kind == EncodingKind::Int4;
       const PackedEncoding &e = product.weight.encoding;
+      const IntegerFormat &format = *e.integers();
+      int most = (1 << format.bits) - 1;
       for (int64_t b = 0; b < 2; ++b) {
         uint8_t *block = product.weight.bytes.data() + b * e.blockBytes();
-        std::memset(block, isInt4 ? 0xff : 0x80, e.blockQuantBytes());
+        std::memset(block, format.kind == EncodingKind::Int8 ? 0x80 : 0xff,
+                    e.blockQuantBytes());
         uint16_t one = 0x3f80; // 1.0 in bf16
         for (int64_t r = 0; r < 32; ++r)
           std::memcpy(block + e.scaleOffset() + r * 2, &one, 2);
-        if (isInt4)
-          std::memset(block + e.zeroPointOffset(), b ? 15 : 0, 32);
+        if (e.zeroPoints)
+          std::memset(block + e.zeroPointOffset(), b ? most : 0, 32);
       }
       QuantizedRows x(product.inputs,
                       std::vector<float>(64, float(sign) * 3.0f), 64, 128, 7);
-      double w0 = isInt4 ? 15 : -128, w1 = isInt4 ? 0 : -128;
+      double w0 = e.zeroPoints      ? most
+                  : format.codebook ? format.codebook[15]
+                                    : -128,
+             w1 = e.zeroPoints ? 0 : w0;
       auto expected = static_cast<float>(32 * sign * 3.0 * (w0 + w1));
       for (const char *tokens : {"one", "few", "many"}) {
         auto kernel = product.compile(tokens);

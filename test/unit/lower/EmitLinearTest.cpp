@@ -167,7 +167,14 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"int4<32, zero_points>", 96, 1536, Extra::Residual, {13}},
         Case{"int4<64, zero_points>", 192, 100, Extra::Swiglu, {100}},
         Case{"int4<128, zero_points>", 64, 40, Extra::BiasSwiglu, {3}},
-        Case{"int4<32>", 3200, 64, Extra::BiasSwiglu, {7}}));
+        Case{"int4<32>", 3200, 64, Extra::BiasSwiglu, {7}},
+        Case{"int2<32>", 64, 100, Extra::Residual, {1, 6, 48}},
+        Case{"int2<64, zero_points>", 64, 72, Extra::Swiglu, {7, 13}},
+        Case{"int3<128>", 32, 300, Extra::None, {1, 13}},
+        Case{"int3<32, zero_points>", 96, 40, Extra::Bias, {3, 48}},
+        Case{"int5<32>", 64, 1536, Extra::None, {1, 100}},
+        Case{"int6<64, zero_points>", 64, 100, Extra::Residual, {2, 13}},
+        Case{"nf4<32>", 96, 100, Extra::BiasResidual, {1, 8, 48}}));
 
 /// In one token class, a token's result is the same whatever surrounds it.
 TEST(LinearKernelsBatch, RowsDoNotDependOnTheirNeighbours) {

@@ -49,6 +49,15 @@ template <typename A> void mmla(int32_t *acc, const A *a, const int8_t *b) {
         acc[2 * i + j] += int32_t(a[8 * i + c]) * int32_t(b[8 * j + c]);
 }
 
+/// Bytes of a table of 16, by index, in each 16 bytes by themselves; the result
+/// takes the place of the tables.
+template <int kBytes> void lookUp(int8_t *tables, const uint8_t *indices) {
+  int8_t from[kBytes];
+  std::memcpy(from, tables, kBytes);
+  for (int i = 0; i < kBytes; ++i)
+    tables[i] = indices[i] < 16 ? from[i / 16 * 16 + indices[i]] : int8_t(0);
+}
+
 //===----------------------------------------------------------------------===//
 // AMX
 //===----------------------------------------------------------------------===//
@@ -116,6 +125,8 @@ const std::map<std::string, Function> &vectorInstructions() {
        addressOf(dot<uint8_t, int8_t, 4, 4>)},
       {"llvm.aarch64.neon.smmla.v4i32.v16i8", addressOf(mmla<int8_t>)},
       {"llvm.aarch64.neon.usmmla.v4i32.v16i8", addressOf(mmla<uint8_t>)},
+      {"llvm.x86.avx512.pshuf.b.512", addressOf(lookUp<64>)},
+      {"llvm.aarch64.neon.tbl1.v16i8", addressOf(lookUp<16>)},
   };
   return all;
 }

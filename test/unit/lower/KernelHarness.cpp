@@ -15,6 +15,7 @@
 
 #include "mlir/Parser/Parser.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -48,14 +49,16 @@ PackedMatrix::PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
                        b * encoding.blockBytes();
       int64_t lane = r % 32;
       float scale = 1;
-      int zeroPoint = 8;
+      const IntegerFormat *format = encoding.integers();
+      auto levels = format ? 1u << format->bits : 0;
+      int zeroPoint = static_cast<int>(levels) / 2;
       if (encoding.isInteger()) {
         auto bits = static_cast<uint16_t>(
             std::bit_cast<uint32_t>(0.01f + 0.001f * (random() % 100)) >> 16);
         scale = fromBF16(bits);
         std::memcpy(block + encoding.scaleOffset() + lane * 2, &bits, 2);
         if (encoding.zeroPoints) {
-          zeroPoint = static_cast<int>(random() % 16);
+          zeroPoint = static_cast<int>(random() % levels);
           block[encoding.zeroPointOffset() + lane] =
               static_cast<uint8_t>(zeroPoint);
         }
@@ -103,11 +106,29 @@ PackedMatrix::PackedMatrix(PackedEncoding encoding, int64_t rows, int64_t cols,
           block[k / 4 * 128 + lane * 4 + k % 4] = static_cast<uint8_t>(q);
           break;
         }
-        case EncodingKind::Int4: {
-          int q = inside ? static_cast<int>(random() % 16) : zeroPoint;
-          value = scale * static_cast<float>(q - zeroPoint);
-          block[k / 8 * 128 + lane * 4 + k % 4] |=
-              static_cast<uint8_t>(k % 8 >= 4 ? q << 4 : q);
+        default: {
+          // Indices of a codebook have their zero somewhere.
+          int zero = zeroPoint;
+          if (format->codebook)
+            zero = static_cast<int>(
+                std::find(format->codebook, format->codebook + levels, 0) -
+                format->codebook);
+          int q = inside ? static_cast<int>(random() % levels) : zero;
+          value =
+              scale * static_cast<float>(format->codebook ? format->codebook[q]
+                                                          : q - zeroPoint);
+          // Bit by bit, as the layout is described.
+          for (int bit = 0; bit < format->bits; ++bit) {
+            bool isHigh = bit >= format->lowBits;
+            int64_t plane =
+                isHigh ? format->bits - format->lowBits : format->lowBits;
+            int64_t j = k % 32 / 4;
+            int64_t word = k / 32 * format->bits +
+                           (isHigh ? format->lowBits : 0) + j * plane / 8;
+            int64_t at = j * plane % 8 + (isHigh ? bit - format->lowBits : bit);
+            block[word * 128 + lane * 4 + k % 4] |=
+                static_cast<uint8_t>((q >> bit & 1) << at);
+          }
           break;
         }
         }

@@ -88,7 +88,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, WeightChoiceErrors,
     testing::Values(
         Refused{"Empty", "", "expected one of keep, f32"},
-        Refused{"UnknownEncoding", "int5", "int8, int4, found 'int5'"},
+        Refused{"UnknownEncoding", "int7",
+                "int8, int6, int5, int4, nf4, int3, int2, found 'int7'"},
         Refused{"UnknownClass", "int4,router=f32",
                 "expected one of attention, experts, dense, embedding, head, "
                 "found 'router'"},
