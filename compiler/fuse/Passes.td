@@ -48,7 +48,7 @@ def FuseLaunchesPass : Pass<"fuse-launches", "::mlir::ModuleOp"> {
 def EncodeActivationsPass : Pass<"encode-activations", "::mlir::ModuleOp"> {
   let summary = "Quantize what integer weights are multiplied with";
   let description = [{
-    Runs on launches. A result that int4 or int8 weights alone take gets
+    Runs on launches. A result that integer weights alone take gets
     `#encoding.activation`: its launch quantizes it on the way, and the products
     are sums of integers. A norm gives each of its consumers the form it wants.
     Attention, experts, linear launches with the swiglu epilogue and head_linear

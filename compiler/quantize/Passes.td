@@ -44,7 +44,7 @@ def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
   }];
   let dependentDialects = ["::retort::encoding::EncodingDialect"];
   let options = [
-    Option<"weights", "weights", "std::string", "\"keep\"", "f32, f16, bf16, int8, int4 or keep, then CLASS=ENCODING for attention, experts, dense, embedding or head">,
+    Option<"weights", "weights", "std::string", "\"keep\"", "f32, f16, bf16, int8, int6, int5, int4, nf4, int3, int2 or keep, then CLASS=ENCODING for attention, experts, dense, embedding or head">,
     Option<"groupSize", "group-size", "int", "32", "inputs that share a scale: 32, 64 or 128">,
   ];
   let statistics = [Statistic<"numEncoded", "encoded", "matrices that got an encoding">];

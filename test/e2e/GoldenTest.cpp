@@ -209,6 +209,44 @@ INSTANTIATE_TEST_SUITE_P(Caches, CacheGolden,
                            return std::string(std::get<0>(info.param));
                          });
 
+/// Weights of every number of bits, by integers and by floats.
+class FormatGolden : public ::testing::TestWithParam<const char *> {};
+
+/// `--verify` fails beyond 3e-2 with integers, and 1e-3 with floats.
+TEST_P(FormatGolden, CodeComputesWhatTheReferenceDoesWithSuchWeights) {
+  RETORT_REQUIRE_SHARED(dir, "goldens/qwen2-untied");
+  TempDir scratch;
+  std::string weights = std::string(GetParam()) + ",embedding=" + GetParam();
+  ProcessResult result = runRetort(
+      {"compile", dir, "-o", scratch.path("m.retort"), "--weights", weights,
+       "--activations", "f32", "--kv", "f32", "--verify", "--json"});
+  ASSERT_TRUE(succeeded(result));
+  auto report = nlohmann::json::parse(result.out);
+  EXPECT_LE(report["verify"]["logits"].get<double>(), 1e-3);
+}
+
+TEST_P(FormatGolden, FewTokensGiveTheBitsOfOne) {
+  RETORT_REQUIRE_SHARED(dir, "goldens/qwen2-untied");
+  const std::string &artifact =
+      compiledOnce(dir, {"--weights", GetParam(), "--verify"});
+  std::vector<int32_t> tokens = randomTokens(40, 250, 9);
+  std::vector<float> one =
+      runLogits(artifact, tokens, {"--threads", "1", "--prefill-chunk", "1"})
+          .floats;
+  ASSERT_FALSE(one.empty());
+  EXPECT_EQ(
+      runLogits(artifact, tokens, {"--threads", "2", "--prefill-chunk", "7"})
+          .floats,
+      one);
+}
+
+INSTANTIATE_TEST_SUITE_P(Bits, FormatGolden,
+                         ::testing::Values("int2", "int3", "int5", "int6",
+                                           "nf4"),
+                         [](const auto &info) {
+                           return std::string(info.param);
+                         });
+
 /// Nothing is rounded where nothing else is.
 TEST(CacheDefault, FollowsTheWeights) {
   std::string dir = source("examples/arithmetic/student");

@@ -165,7 +165,8 @@ Action addCompileCommand(CLI::App &command) {
   command
       .add_option("--weights", o.weights,
                   "how matrices are stored: keep (as the checkpoint does), "
-                  "f32, f16, bf16, int8 or int4, then CLASS=ENCODING for "
+                  "f32, f16, bf16, int8, int6, int5, int4, nf4, int3 or "
+                  "int2, then CLASS=ENCODING for "
                   "attention, experts, dense, embedding or head, e.g. "
                   "int4,attention=int8")
       ->check([](const std::string &text) {
