@@ -76,8 +76,7 @@ Status chooseZeroPoints(std::span<WeightSpec> specs,
   auto work = [&] {
     std::vector<float> rows;
     auto choose = [&](WeightSpec &spec) -> Status {
-      if (spec.form != WeightForm::Matrix ||
-          spec.encoding.middle() == 0)
+      if (spec.form != WeightForm::Matrix || spec.encoding.middle() == 0)
         return Status::ok();
       RETORT_ASSIGN_OR_RETURN(SpecReader reader,
                               SpecReader::create(spec, checkpoint));
