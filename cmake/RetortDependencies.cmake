@@ -17,6 +17,7 @@ target_compile_definitions(retort_pcre2 INTERFACE PCRE2_CODE_UNIT_WIDTH=8 PCRE2_
 retort_static_library(retort_utf8proc utf8proc.h utf8proc)
 target_compile_definitions(retort_utf8proc INTERFACE UTF8PROC_STATIC)
 retort_static_library(retort_xxhash xxhash.h xxhash)
+retort_static_library(retort_sodium sodium.h sodium)
 retort_static_library(retort_zstd zstd.h zstd)
 retort_static_library(retort_flatbuffers flatbuffers/flatbuffers.h flatbuffers)
 find_path(RETORT_CLI11_INCLUDE CLI/CLI.hpp REQUIRED)

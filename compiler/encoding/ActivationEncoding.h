@@ -99,6 +99,15 @@ struct ActivationEncoding {
 /// plain statement of the rounding above.
 void roundActivation(const ActivationEncoding &encoding, std::span<float> row);
 
+/// Writes a row of `row.size()` elements, a multiple of 128, in the layout
+/// above, without the padding; `bytes` holds at least usedBytes().
+void encodeActivation(const ActivationEncoding &encoding,
+                      std::span<const float> row, std::span<std::byte> bytes);
+
+/// Reads such a row.
+void decodeActivation(const ActivationEncoding &encoding,
+                      std::span<const std::byte> bytes, std::span<float> row);
+
 } // namespace retort
 
 #endif // RETORT_COMPILER_ENCODING_ACTIVATIONENCODING_H

@@ -9,6 +9,7 @@
 
 #include "compiler/pack/PackInputs.h"
 #include "runtime/abi/Format.h"
+#include "runtime/loader/Certificate.h"
 #include "runtime/loader/Parts.h"
 
 #include <algorithm>
@@ -158,18 +159,6 @@ cutParts(const std::string &path, uint64_t weightBytes, uint64_t partBytes) {
   return pieces;
 }
 
-/// What the weights of a split artifact are, so that parts of another are
-/// noticed.
-uint64_t hashWeights(const abi::ProgramT &program) {
-  std::vector<uint64_t> fields;
-  for (const auto &weight : program.weights)
-    for (uint64_t field :
-         {uint64_t(XXH3_64bits(weight->name.data(), weight->name.size())),
-          weight->offset, weight->stored_size, weight->hash})
-      fields.push_back(field);
-  return XXH3_64bits(fields.data(), fields.size() * sizeof(uint64_t));
-}
-
 /// Writes an artifact at `base` of a file, section after section.
 class Writer {
 public:
@@ -186,6 +175,10 @@ public:
   /// Writes the index and the header that points to it; may be called again
   /// when the index has grown.
   Result<ArtifactSizes> writeIndex(WritableFile &file);
+
+  /// Writes the certificate behind what is laid out, where an index may lie
+  /// that has to be written again.
+  Status writeCertificate(WritableFile &file);
 
   uint64_t artifactBytes = 0; ///< of the file, without what is in front
 
@@ -343,6 +336,17 @@ Status Writer::writeParts(PartialOutput &output) {
   return Status::ok();
 }
 
+Status Writer::writeCertificate(WritableFile &file) {
+  TextSection section{kCertificateSection, contents.certificate,
+                      abi::SectionKind::Data};
+  RETORT_ASSIGN_OR_RETURN(std::vector<std::byte> stored, compress(section));
+  uint64_t offset = base + end;
+  addSection(section.name, section.kind, stored.size(), section.text.size())
+      .hash = XXH3_64bits(stored.data(), stored.size());
+  RETORT_RETURN_IF_ERROR(file.writeAt(offset, stored));
+  return padToPage(file, offset + stored.size());
+}
+
 Result<ArtifactSizes> Writer::writeIndex(WritableFile &file) {
   flatbuffers::FlatBufferBuilder builder;
   abi::FinishIndexBuffer(builder, abi::Index::Pack(builder, &index));
@@ -452,6 +456,8 @@ Result<ArtifactSizes> writeTo(PartialOutput &output, ArtifactContents &contents,
     RETORT_ASSIGN_OR_RETURN(
         bool changed, contents.examine(output.mainPath(), contents.index));
     if (changed) {
+      if (!contents.certificate.empty())
+        RETORT_RETURN_IF_ERROR(writer.writeCertificate(file));
       RETORT_ASSIGN_OR_RETURN(sizes, writer.writeIndex(file));
       RETORT_RETURN_IF_ERROR(footer());
     }

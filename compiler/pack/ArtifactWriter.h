@@ -51,9 +51,13 @@ struct ArtifactContents {
   bool withoutWeights = false;
   /// Called when the file at `path`, not yet under its final name, is a
   /// complete artifact: the place to run it. May add to the index (never remove
-  /// from it); true says that it did, and the index is written again.
+  /// from it) and set `certificate`; true says that it did, and the index is
+  /// written again.
   std::function<Result<bool>(const std::string &path, abi::IndexT &index)>
       examine;
+  /// What goes into the section `data/certificate` behind all others; empty:
+  /// there is none.
+  std::string certificate;
   /// If not 0, weights go into files of at most so many bytes beside the
   /// artifact: at least two abi::kPartAlignment. Excludes `standaloneRuntime`
   /// and `withoutWeights`.

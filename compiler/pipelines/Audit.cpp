@@ -8,13 +8,17 @@
 #include "compiler/pipelines/Audit.h"
 
 #include "compiler/pack/Packer.h"
+#include "compiler/pipelines/Certify.h"
 #include "compiler/pipelines/Compile.h"
 #include "runtime/loader/Artifact.h"
+#include "runtime/loader/Certificate.h"
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <numeric>
 #include <random>
+#include <set>
 
 namespace retort {
 namespace {
@@ -100,6 +104,36 @@ Status compareLists(const Artifact &artifact, const CompilePlan &plan) {
   return Status::ok();
 }
 
+/// Hashes the tensors that were packed into `names`, and compares them with
+/// what the certificate says.
+Status auditSources(const Artifact &artifact, const CompilePlan &plan,
+                    std::span<const uint32_t> chosen,
+                    const checkpoint::Checkpoint &source,
+                    const AuditOptions &options, AuditReport &report) {
+  RETORT_ASSIGN_OR_RETURN(auto certificate, readCertificate(artifact));
+  if (!certificate || certificate->sources.empty())
+    return Status::ok();
+  std::map<std::string_view, const abi::SourceTensorT *> known;
+  for (const auto &tensor : certificate->sources)
+    known[tensor->name] = tensor.get();
+  std::set<std::string_view> names;
+  for (uint32_t i : chosen)
+    for (const RowRun &run : plan.weights[i].rowRuns)
+      names.insert(run.tensor);
+  std::vector<const checkpoint::TensorView *> tensors;
+  for (std::string_view name : names)
+    tensors.push_back(source.find(name));
+  RETORT_ASSIGN_OR_RETURN(
+      auto found, hashTensors(tensors, options.threads, options.cancel));
+  for (const auto &tensor : found) {
+    auto it = known.find(tensor->name);
+    ++report.hashed;
+    if (it == known.end() || *it->second != *tensor)
+      report.otherSources.push_back(tensor->name);
+  }
+  return Status::ok();
+}
+
 } // namespace
 
 Result<AuditReport> auditArtifact(const AuditOptions &options) {
@@ -128,6 +162,8 @@ Result<AuditReport> auditArtifact(const AuditOptions &options) {
     std::sort(chosen.begin(), chosen.end());
   }
 
+  RETORT_RETURN_IF_ERROR(
+      auditSources(*artifact, plan, chosen, source, options, report));
   PackOptions pack;
   pack.threads = options.threads;
   pack.maxRam = options.maxRam;

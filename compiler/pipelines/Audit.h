@@ -46,11 +46,15 @@ struct AuditReport {
   uint64_t auditedBytes = 0;          ///< of those that were packed again
   std::vector<std::string> audited;   ///< in file order
   std::vector<std::string> differing; ///< of these
+  /// Tensors of the checkpoint, packed into these, whose hashes were compared
+  /// with the certificate's; none if the artifact has no such certificate.
+  uint64_t hashed = 0;
+  std::vector<std::string> otherSources; ///< those whose hashes differ
 };
 
 /// Errors: InvalidData if the artifact's list of weights isn't what compiling
 /// the checkpoint gives: other names, shapes or encodings, which the message
-/// names; what opening either gives. Differing bytes are no error.
+/// names; what opening either gives. Differing bytes and hashes are no error.
 Result<AuditReport> auditArtifact(const AuditOptions &options);
 
 } // namespace retort

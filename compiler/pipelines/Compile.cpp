@@ -14,6 +14,7 @@
 #include "compiler/pack/KeptEncoding.h"
 #include "compiler/pack/PackInputs.h"
 #include "compiler/pack/ZeroPoints.h"
+#include "compiler/pipelines/Certify.h"
 #include "compiler/pipelines/Pipelines.h"
 #include "compiler/pipelines/Verify.h"
 #include "compiler/plan/BuildProgram.h"
@@ -26,6 +27,7 @@
 #include "dialects/Model/Model.h"
 #include "dialects/Program/Program.h"
 #include "runtime/api/ModelText.h"
+#include "runtime/loader/Certificate.h"
 #include "runtime/text/TokenizerTables.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -558,8 +560,11 @@ Result<bool> Compiler::examine(const std::string &path, abi::IndexT &index) {
       examineArtifact(path, *source, contents.weights, examine));
   index.self_test = std::make_unique<abi::SelfTestT>(result.selfTest);
   report.verify = result.verify;
-  if (result.verify)
-    addVerifyProperties(*result.verify, index);
+  if (result.certificate) {
+    result.certificate->weights = hashWeights(*index.program);
+    result.certificate->plan = describePlan(contents.weights, *index.program);
+    contents.certificate = encodeCertificate(*result.certificate);
+  }
   examineSeconds = secondsSince(start);
   return true;
 }

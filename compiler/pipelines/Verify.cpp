@@ -8,6 +8,7 @@
 #include "compiler/pipelines/Verify.h"
 
 #include "compiler/pack/PackedView.h"
+#include "compiler/pipelines/Certify.h"
 #include "compiler/reference/Reference.h"
 #include "runtime/engine/Session.h"
 
@@ -24,26 +25,6 @@ using checkpoint::TensorView;
 using reference::ReferenceOptions;
 using reference::ReferenceOutput;
 using reference::WeightUse;
-
-/// Ids spread over the vocabulary (Knuth's multiplicative hash), so that rows
-/// of the whole embedding are met.
-std::vector<int32_t> testTokens(int64_t vocab, int count) {
-  std::vector<int32_t> tokens;
-  for (int i = 0; i < count; ++i)
-    tokens.push_back(static_cast<int32_t>((i + 1) * 2654435761ull % vocab));
-  return tokens;
-}
-
-double relativeRms(std::span<const float> found,
-                   std::span<const float> expected) {
-  double error = 0, norm = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    double d = double(found[i]) - expected[i];
-    error += d * d;
-    norm += double(expected[i]) * expected[i];
-  }
-  return norm > 0 ? std::sqrt(error / norm) : std::sqrt(error);
-}
 
 int64_t argmax(std::span<const float> row) {
   return std::max_element(row.begin(), row.end()) - row.begin();
@@ -277,6 +258,14 @@ Result<VerifyReport> compare(const CompiledOutput &compiled, double tolerance,
 
 } // namespace
 
+std::vector<int32_t> testTokens(int64_t vocab, int count) {
+  // Knuth's multiplicative hash.
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < count; ++i)
+    tokens.push_back(static_cast<int32_t>((i + 1) * 2654435761ull % vocab));
+  return tokens;
+}
+
 Result<Examination> examineArtifact(const std::string &path,
                                     const Checkpoint &source,
                                     std::span<const WeightSpec> specs,
@@ -354,6 +343,7 @@ Result<Examination> examineArtifact(const std::string &path,
   ReferenceOptions plain;
   plain.threads = options.threads;
   plain.cancel = options.cancel;
+  plain.keepHiddenStates = true;
   RETORT_ASSIGN_OR_RETURN(ReferenceOutput original,
                           runReference(source, tokens, plain));
   size_t expertsPerToken =
@@ -365,6 +355,16 @@ Result<Examination> examineArtifact(const std::string &path,
                           compare(compiled, tolerance, expertsPerToken,
                                   expected, rounds ? unrounded : expected,
                                   original, count, config.hiddenSize, vocab));
+  // Not the figures above, which are this machine's.
+  auto certificate = std::make_unique<abi::CertificateT>();
+  certificate->reference = result.selfTest.reference;
+  certificate->tolerance = tolerance;
+  certificate->layers = layerErrors(expected, original, config.numLayers);
+  certificate->logits = relativeRms(expected.logits, original.logits);
+  certificate->tests.push_back(makeTestInput(tokens, expected.logits, vocab));
+  RETORT_ASSIGN_OR_RETURN(certificate->sources,
+                          hashSources(source, options.threads, options.cancel));
+  result.certificate = std::move(certificate);
   if (packed.mtp) {
     RETORT_ASSIGN_OR_RETURN(std::vector<float> draft,
                             runDraft(artifact, tokens, resident, options));
@@ -377,30 +377,6 @@ Result<Examination> examineArtifact(const std::string &path,
       return disagree("draft logits", error, tolerance);
   }
   return result;
-}
-
-void addVerifyProperties(const VerifyReport &report, abi::IndexT &index) {
-  auto add = [&](const std::string &key, const std::string &value) {
-    auto property = std::make_unique<abi::PropertyT>();
-    property->key = key;
-    property->value = value;
-    index.properties.push_back(std::move(property));
-  };
-  auto number = [](double value) {
-    char text[32];
-    std::snprintf(text, sizeof(text), "%.3g", value);
-    return std::string(text);
-  };
-  for (size_t l = 0; l < report.layers.size(); ++l)
-    add("verify.layer." + std::to_string(l), number(report.layers[l]));
-  add("verify.logits", number(report.logits));
-  add("verify.plain", number(report.plain));
-  add("verify.encoding", number(report.encoding));
-  add("verify.same_greedy", report.sameGreedy ? "true" : "false");
-  if (report.draft)
-    add("verify.draft", number(*report.draft));
-  if (report.sameExperts)
-    add("verify.same_experts", *report.sameExperts ? "true" : "false");
 }
 
 } // namespace retort

@@ -20,6 +20,7 @@
 #include "compiler/pack/WeightSpec.h"
 #include "compiler/pipelines/Compile.h"
 #include "runtime/abi/artifact_generated.h"
+#include "runtime/abi/certificate_generated.h"
 
 #include <span>
 
@@ -35,6 +36,8 @@ struct ExamineOptions {
 struct Examination {
   abi::SelfTestT selfTest;
   std::optional<VerifyReport> verify;
+  /// With `verify`: all but the plan and the hash of the weights.
+  std::unique_ptr<abi::CertificateT> certificate;
 };
 
 /// Tokens of the self-test: few, because the reference reads every weight.
@@ -54,6 +57,10 @@ inline constexpr double kVerifyToleranceCache = 1e-2;
 /// values instead, has no such numbers and rounds nothing there.
 inline constexpr double kVerifyToleranceAbsorbed = 8e-2;
 
+/// Ids spread over the vocabulary, so that rows of the whole embedding are met:
+/// what self-test and `--verify` compute.
+std::vector<int32_t> testTokens(int64_t vocab, int count);
+
 /// Runs the reference interpreter with the artifact's own packed weights, and
 /// with `verify` the artifact's code. Errors: Internal if the two disagree,
 /// naming the first layer; Incompatible if this machine can't run the code.
@@ -61,9 +68,6 @@ Result<Examination> examineArtifact(const std::string &path,
                                     const checkpoint::Checkpoint &source,
                                     std::span<const WeightSpec> specs,
                                     const ExamineOptions &options);
-
-/// Writes what was found into the index: the artifact's certificate.
-void addVerifyProperties(const VerifyReport &report, abi::IndexT &index);
 
 } // namespace retort
 

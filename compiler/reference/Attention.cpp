@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "compiler/reference/ExactMath.h"
 #include "compiler/reference/Model.h"
 
 #include <cmath>
@@ -18,8 +19,9 @@ void Model::rotate(Matrix &x, int64_t heads, int64_t headStride, int64_t offset,
     for (int64_t i = 0; i < half; ++i) {
       double angle =
           static_cast<double>(position + t) * invFreq[static_cast<size_t>(i)];
-      double c = std::cos(angle) * ropeFactor;
-      double s = std::sin(angle) * ropeFactor;
+      auto [s, c] = sinCos(angle);
+      s *= ropeFactor;
+      c *= ropeFactor;
       int64_t first = interleave ? 2 * i : i;
       int64_t second = interleave ? 2 * i + 1 : i + half;
       for (int64_t h = 0; h < heads; ++h) {
@@ -49,7 +51,7 @@ void Model::attendOne(const float *query, int64_t positions,
     most = std::max(most, share);
   }
   for (double &share : shares)
-    total += share = std::exp(share - most);
+    total += share = expOfNegative(share - most);
   std::vector<double> sum(static_cast<size_t>(values.dim));
   for (int64_t p = 0; p < positions; ++p) {
     const float *value = values.data + p * values.stride;
@@ -68,9 +70,13 @@ Result<Matrix> Model::groupedQueryAttention(const Matrix &normed,
                           layerLinear(normed, layer, "self_attn.k_proj"));
   RETORT_ASSIGN_OR_RETURN(Matrix values,
                           layerLinear(normed, layer, "self_attn.v_proj"));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Query, layer, queries));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Key, layer, keys));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Value, layer, values));
   int64_t dim = config.headDim, kvDim = config.kvDim();
   rotate(queries, config.numHeads, dim, 0, false);
   rotate(keys, config.numKvHeads, dim, 0, false);
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Rope, layer, queries));
   if (options.cache)
     for (Matrix *cached : {&keys, &values})
       for (int64_t h = 0; h < cached->rows * config.numKvHeads; ++h)
@@ -93,6 +99,7 @@ Result<Matrix> Model::groupedQueryAttention(const Matrix &normed,
     return Status::ok();
   };
   RETORT_RETURN_IF_ERROR(parallel(mixed.rows * config.numHeads, 1, attend));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Attention, layer, mixed));
   return layerLinear(mixed, layer, "self_attn.o_proj");
 }
 
@@ -163,6 +170,7 @@ Result<Matrix> Model::latentAttention(const Matrix &normed, int64_t layer) {
     return Status::ok();
   };
   RETORT_RETURN_IF_ERROR(parallel(mixed.rows * heads, 1, attend));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Attention, layer, mixed));
   return layerLinear(mixed, layer, "self_attn.o_proj");
 }
 

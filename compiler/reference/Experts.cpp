@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "compiler/reference/ExactMath.h"
 #include "compiler/reference/Model.h"
 
 #include <cmath>
@@ -65,6 +66,7 @@ Result<Model::Routing> Model::route(const Matrix &normed, int64_t layer) const {
       Matrix scores,
       linear(normed, checkpoint::layerTensorName(layer, "mlp.gate.weight"), {},
              WeightUse::Router));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Router, layer, scores));
   RETORT_ASSIGN_OR_RETURN(std::vector<float> bias,
                           readVector(checkpoint::layerTensorName(
                               layer, "mlp.gate.e_score_correction_bias")));
@@ -73,7 +75,7 @@ Result<Model::Routing> Model::route(const Matrix &normed, int64_t layer) const {
   for (int64_t t = 0; t < scores.rows; ++t) {
     float *score = scores.row(t);
     for (size_t e = 0; e < choice.size(); ++e) {
-      score[e] = static_cast<float>(1.0 / (1.0 + std::exp(-double(score[e]))));
+      score[e] = static_cast<float>(sigmoid(score[e]));
       choice[e] = score[e] + bias[e];
     }
     double sum = 1e-20;

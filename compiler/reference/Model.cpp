@@ -9,6 +9,7 @@
 
 #include "compiler/checkpoint/DType.h"
 #include "compiler/checkpoint/Rope.h"
+#include "compiler/reference/ExactMath.h"
 #include "compiler/reference/Linear.h"
 
 #include <algorithm>
@@ -41,6 +42,12 @@ Model::Model(const Checkpoint &checkpoint, const ReferenceOptions &options)
       caches(static_cast<size_t>(config.numLayers + config.numMtpLayers)),
       invFreq(checkpoint::ropeInvFreq(config)),
       ropeFactor(checkpoint::ropeAttentionFactor(config)) {}
+
+Status Model::trace(TraceOp op, int64_t layer, Matrix &x) const {
+  if (!options.trace || layer >= config.numLayers)
+    return Status::ok();
+  return options.trace({layer, op}, position, x.cols, x.values);
+}
 
 Result<const TensorView *> Model::tensor(const std::string &name) const {
   if (const TensorView *view = checkpoint.find(name))
@@ -138,9 +145,11 @@ Result<Matrix> Model::swiglu(const Matrix &x, int64_t layer,
                           layerLinear(x, layer, prefix + ".up_proj"));
   for (size_t i = 0; i < gate.values.size(); ++i) {
     double g = gate.values[i];
-    gate.values[i] =
-        static_cast<float>(g / (1.0 + std::exp(-g)) * up.values[i]);
+    gate.values[i] = static_cast<float>(g * sigmoid(g) * up.values[i]);
   }
+  // Experts see the tokens that chose them, in another order.
+  if (!config.isMoeLayer(layer))
+    RETORT_RETURN_IF_ERROR(trace(TraceOp::GateUp, layer, gate));
   return layerLinear(gate, layer, prefix + ".down_proj");
 }
 
@@ -154,15 +163,17 @@ Status Model::runLayer(Matrix &x, int64_t layer,
                           : groupedQueryAttention(normed, layer);
   RETORT_RETURN_IF_ERROR(mixed.takeStatus());
   addTo(x, *mixed);
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Output, layer, x));
   RETORT_ASSIGN_OR_RETURN(
       normed,
       rmsNorm(x, layerTensorName(layer, "post_attention_layernorm.weight"),
               config.rmsNormEps));
-  auto out = config.isMoeLayer(layer) ? experts(normed, layer, chosenExperts)
-                                      : swiglu(normed, layer, "mlp");
+  bool isMoe = config.isMoeLayer(layer);
+  auto out = isMoe ? experts(normed, layer, chosenExperts)
+                   : swiglu(normed, layer, "mlp");
   RETORT_RETURN_IF_ERROR(out.takeStatus());
   addTo(x, *out);
-  return Status::ok();
+  return trace(isMoe ? TraceOp::Experts : TraceOp::Down, layer, x);
 }
 
 Result<Matrix> Model::feed(std::span<const int32_t> tokens,
@@ -175,6 +186,7 @@ Result<Matrix> Model::feed(std::span<const int32_t> tokens,
   std::vector<int32_t> *chosen =
       kept && options.keepExperts ? &kept->experts : nullptr;
   RETORT_ASSIGN_OR_RETURN(Matrix x, embed(tokens));
+  RETORT_RETURN_IF_ERROR(trace(TraceOp::Embedding, -1, x));
   for (int64_t layer = 0; layer < config.numLayers; ++layer) {
     keep(x); // what goes into the layer: the embedding, or an earlier output
     RETORT_RETURN_IF_ERROR(runLayer(x, layer, chosen));

@@ -76,6 +76,9 @@ private:
     std::vector<double> weights;  ///< of the same shape
   };
 
+  /// Shows a value to the observer that `options` have, if any.
+  Status trace(TraceOp op, int64_t layer, Matrix &x) const;
+
   Result<const checkpoint::TensorView *> tensor(const std::string &name) const;
   Status read(const checkpoint::TensorView &tensor, WeightUse use,
               int64_t firstRow, int64_t numRows, std::span<float> out) const;

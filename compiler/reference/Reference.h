@@ -17,6 +17,7 @@
 #define RETORT_COMPILER_REFERENCE_REFERENCE_H
 
 #include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/reference/TracePoint.h"
 
 #include <atomic>
 #include <functional>
@@ -65,6 +66,9 @@ struct ReferenceOptions {
   InputRounding inputs;
   /// Caches keep what this leaves; not rounded if empty.
   CacheRounding cache;
+  /// Sees the values of the layers as they come, but for those of the
+  /// multi-token-prediction layer and the logits. May be empty.
+  TraceObserver trace;
   /// Keep the hidden states of every layer.
   bool keepHiddenStates = false;
   /// Keep which experts each token was given.

@@ -228,7 +228,7 @@ void Executor::observe(const Phase &phase, size_t i, const PhaseStep &step) {
     retort_kernel_scalars scalars = calls.scalars(step, lane);
     options.observer(
         {*launch.source, scalars,
-         static_cast<const std::byte *>(launch.laneArgs(lane)[args.size() - 1]),
+         static_cast<std::byte *>(launch.laneArgs(lane)[args.size() - 1]),
          rowBytes});
   }
 }

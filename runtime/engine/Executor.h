@@ -32,8 +32,9 @@ struct LaunchEvent {
   const abi::Launch &launch;
   const retort_kernel_scalars &scalars;
   /// The launch's last argument: the buffer of its result, and the bytes of one
-  /// token's row there (0 if its rows are not counted by token).
-  const std::byte *result;
+  /// token's row there (0 if its rows are not counted by token). What the
+  /// observer writes there is what later launches read.
+  std::byte *result;
   uint64_t rowBytes;
 };
 

@@ -9,6 +9,7 @@
 
 #include "runtime/text/Sampler.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 
@@ -60,6 +61,65 @@ Status selfTestStatus(const SelfTestResult &result) {
       "self test: expected token " + std::to_string(result.expectedGreedy) +
           " and a relative error of at most " + tolerance + ", found token " +
           std::to_string(result.greedy) + " and " + error);
+}
+
+Result<ProofResult> proveTestInputs(std::shared_ptr<const Model> model,
+                                    const abi::CertificateT &certificate,
+                                    unsigned threads) {
+  ProofResult result;
+  result.tolerance = certificate.tolerance;
+  double difference = 0, total = 0;
+  uint32_t vocab = model->info().vocab_size();
+  for (const auto &test : certificate.tests) {
+    SessionOptions options;
+    options.threads = threads;
+    options.context = static_cast<uint32_t>(test->tokens.size());
+    RETORT_ASSIGN_OR_RETURN(auto session, Session::create(model, options));
+    auto compare = [&](const abi::TestRowT &stored,
+                       std::span<const float> found) -> Status {
+      RETORT_ASSIGN_OR_RETURN(int32_t greedy, greedyToken(found));
+      result.sameGreedy += greedy == stored.ids[0];
+      double squares = 0, count = static_cast<double>(stored.ids.size());
+      for (size_t i = 0; i < stored.ids.size(); ++i) {
+        double d = double(found[static_cast<size_t>(stored.ids[i])]) -
+                   stored.logits[i];
+        squares += d * d;
+      }
+      difference += squares;
+      total += stored.rms * stored.rms * count;
+      double error = std::sqrt(squares / count);
+      result.worstRow = std::max(result.worstRow,
+                                 stored.rms > 0 ? error / stored.rms : error);
+      ++result.rows;
+      return Status::ok();
+    };
+    RETORT_RETURN_IF_ERROR(session->feed(
+        test->tokens,
+        [&](uint64_t first, uint64_t count, const float *rows,
+            uint64_t stride) -> Status {
+          for (uint64_t r = 0; r < count; ++r)
+            RETORT_RETURN_IF_ERROR(
+                compare(*test->rows[first + r], {rows + r * stride, vocab}));
+          return Status::ok();
+        }));
+    ++result.inputs;
+  }
+  result.relativeError =
+      total > 0 ? std::sqrt(difference / total) : std::sqrt(difference);
+  return result;
+}
+
+Status proofStatus(const ProofResult &result) {
+  if (result.agrees())
+    return Status::ok();
+  char text[200];
+  std::snprintf(text, sizeof text,
+                "certificate: expected logits within a relative error of %.0e, "
+                "found %.2e over %zu rows, %zu of which have the same "
+                "likeliest token",
+                result.tolerance, result.relativeError, result.rows,
+                result.sameGreedy);
+  return Status::error(Code::Internal, text);
 }
 
 } // namespace retort

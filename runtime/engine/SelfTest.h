@@ -7,7 +7,8 @@
 ///
 /// \file
 /// Compares this machine's logits with those that the compiler's reference
-/// interpreter stored in the artifact.
+/// interpreter stored in the artifact: in its self test, and in its
+/// certificate.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -15,6 +16,7 @@
 #define RETORT_RUNTIME_ENGINE_SELFTEST_H
 
 #include "runtime/engine/Session.h"
+#include "runtime/loader/Certificate.h"
 
 namespace retort {
 
@@ -38,6 +40,26 @@ Result<SelfTestResult> runSelfTest(std::shared_ptr<const Model> model,
 
 /// An error (Internal) that says what differs, or success.
 Status selfTestStatus(const SelfTestResult &result);
+
+/// How this machine's logits compare with a certificate's, over the ids that
+/// its test inputs name.
+struct ProofResult {
+  size_t inputs = 0, rows = 0;
+  /// RMS of all differences over the RMS of all stored rows.
+  double relativeError = 0;
+  double worstRow = 0;   ///< of one row, over that row's RMS
+  size_t sameGreedy = 0; ///< rows with the same likeliest token
+  double tolerance = 0;  ///< of relativeError
+  bool agrees() const { return relativeError <= tolerance; }
+};
+
+/// Runs the test inputs one after the other, each from an empty context.
+Result<ProofResult> proveTestInputs(std::shared_ptr<const Model> model,
+                                    const abi::CertificateT &certificate,
+                                    unsigned threads);
+
+/// An error (Internal) that says what differs, or success.
+Status proofStatus(const ProofResult &result);
 
 } // namespace retort
 

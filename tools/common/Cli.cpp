@@ -71,6 +71,8 @@ int runTool(CLI::App &app, int argc, char **argv, const Action &action) {
     std::fprintf(stderr, "%s\nRun with --help for more information.\n",
                  error.what());
     return 2;
+  } catch (const DifferenceFound &) {
+    return 3;
   } catch (const std::bad_alloc &) {
     return reportError(Status::error(Code::OutOfMemory, "out of memory"));
   } catch (const std::exception &error) {

@@ -8,7 +8,8 @@
 /// \file
 /// Parsing, exit codes, output and signals. Text and results go to standard
 /// output, everything else to standard error. Exit codes: 0 success, 1 an error
-/// (one line on standard error), 2 wrong usage, 128 + signal if interrupted.
+/// (one line on standard error), 2 wrong usage, 3 what a command that compares
+/// calls a difference, 128 + signal if interrupted.
 ///
 //===----------------------------------------------------------------------===//
 
@@ -36,6 +37,10 @@ using Action = std::function<Status()>;
 class UsageError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+
+/// Thrown by a command that compares, once it has said what differs: exit code
+/// 3, which is neither success nor an error.
+struct DifferenceFound {};
 
 /// Parses and runs: `action` is called if parsing succeeded. Returns the exit
 /// code; all errors have been reported.

@@ -13,6 +13,7 @@
 #include "runtime/loader/Elf.h"
 #include "runtime/loader/Semantics.h"
 #include "runtime/loader/WeightStamps.h"
+#include "tools/common/CertificateView.h"
 #include "tools/common/Commands.h"
 
 #include <cstdarg>
@@ -28,7 +29,8 @@ using Json = nlohmann::ordered_json;
 struct InspectOptions {
   std::string model;
   uint32_t context = 0, threads = 0, sequences = 1;
-  bool weights = false, program = false, code = false, json = false;
+  bool weights = false, program = false, code = false, certificate = false,
+       json = false;
 };
 
 std::string kindName(abi::SectionKind kind) {
@@ -258,6 +260,7 @@ Result<Json> describe(const Artifact &artifact, const InspectOptions &o) {
                 {"text", memory.text},
                 {"total", memory.total()}}},
               {"self_test", index.self_test() != nullptr},
+              {"certificate", artifact.hasText(kCertificateSection)},
               {"properties", Json::object()}};
   if (index.properties())
     for (const abi::Property *property : *index.properties())
@@ -358,7 +361,9 @@ void printSummary(const Json &d, Printer &out) {
            many.c_str(), bytesOf(use["weights"]).c_str(),
            bytesOf(use["caches"]).c_str(), bytesOf(use["activations"]).c_str(),
            bytesOf(use["scratch"]).c_str(), bytesOf(use["text"]).c_str());
-  out.line("self test %s", d["self_test"].get<bool>() ? "stored" : "none");
+  out.line("self test %s, certificate %s",
+           d["self_test"].get<bool>() ? "stored" : "none",
+           d["certificate"].get<bool>() ? "stored (--certificate)" : "none");
   for (const auto &[key, value] : d["properties"].items())
     out.line("property  %s = %s", key.c_str(), stringOf(value));
 }
@@ -416,6 +421,16 @@ Status inspect(const InspectOptions &o) {
   open.stampFolder = defaultStampFolder();
   open.allowMissingWeights = true;
   RETORT_ASSIGN_OR_RETURN(auto artifact, Artifact::open(o.model, open));
+  if (o.certificate) {
+    RETORT_ASSIGN_OR_RETURN(auto certificate, readCertificate(*artifact));
+    if (!certificate)
+      return noCertificate(*artifact);
+    return writeOut(
+        o.json ? certificateJson(*certificate, artifact->index())
+                         .dump(2, ' ', false, Json::error_handler_t::replace) +
+                     "\n"
+               : certificateText(*certificate, artifact->index()));
+  }
   RETORT_ASSIGN_OR_RETURN(Json description, describe(*artifact, o));
   if (o.json)
     // Names need not be UTF-8: the file is somebody else's.
@@ -452,6 +467,8 @@ Action addInspectCommand(CLI::App &command) {
   command.add_flag("--weights", o->weights, "List the packed tensors");
   command.add_flag("--program", o->program, "List buffers and launches");
   command.add_flag("--code", o->code, "List the code's symbols");
+  command.add_flag("--certificate", o->certificate,
+                   "Print what the artifact says of its fidelity, alone");
   command.add_flag("--json", o->json, "Print JSON");
   return [o] { return inspect(*o); };
 }

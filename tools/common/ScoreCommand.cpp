@@ -46,6 +46,8 @@ void checkUsage(const ScoreOptions &o) {
     throw UsageError("--details goes with --json and --text");
   if (o.system && o.raw)
     throw UsageError("--system excludes --raw");
+  if (o.certify && (!o.students.empty() || o.suite || o.saveTeacher))
+    throw UsageError("--certify goes with --text, --tokens or a teacher file");
   if (o.reference && o.suite)
     throw UsageError("--reference goes with --text or --tokens");
 }
@@ -60,6 +62,10 @@ Status run(const ScoreOptions &options) {
                          options.model +
                              ": expected a checkpoint directory for "
                              "--reference, which computes no artifact");
+  if (options.certify && std::filesystem::is_directory(options.model, ignored))
+    return Status::error(Code::InvalidArgument,
+                         options.model + ": expected an artifact to certify, "
+                                         "found a directory");
   if (!options.students.empty())
     return runLadder(options);
   return options.suite ? runSuiteScore(options) : runTextScore(options);
@@ -208,6 +214,10 @@ Action addScoreCommand(CLI::App &command, const CheckpointOpener &opener,
                      "Compute checkpoint directories with the reference "
                      "interpreter: slow, and what everything is compared with");
   command.add_flag("--no-verify", o->noVerify, "Don't hash the weights");
+  // An executable that runs can't be written.
+  if (carried.empty())
+    command.add_flag("--certify", o->certify,
+                     "Write the figures of the texts into MODEL's certificate");
   command.add_flag("--json", o->json, "Print JSON");
   return [o] { return run(*o); };
 }

@@ -27,7 +27,7 @@ struct ScoreOptions {
   std::optional<double> temperature, topP;
   size_t worst = 10;
   bool json = false, details = false, noResume = false, raw = false,
-       reference = false, noVerify = false;
+       reference = false, noVerify = false, certify = false;
   std::string target;
   CheckpointOpener openCheckpoint; ///< may be empty
 };
@@ -51,6 +51,12 @@ Result<TextResult> scoreModelTexts(const ScoreOptions &options,
                                    score::ScoreModel *teacher,
                                    const score::TeacherReader *file,
                                    const score::TextPlan *plan = nullptr);
+
+/// `--certify`: adds the figures to the certificate of the model, an artifact,
+/// in place of those of the same measurement. `teacherId` is the identity of
+/// the teacher's weights, if there is one.
+Status certifyTexts(const score::ScoreModel &model, const TextResult &result,
+                    uint64_t teacherId);
 
 /// `--text`.
 Status runTextScore(const ScoreOptions &options);

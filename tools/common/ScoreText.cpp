@@ -494,7 +494,14 @@ Status runTextScore(const ScoreOptions &o) {
                           scoreModelTexts(o, model,
                                           teacher ? &*teacher : nullptr,
                                           file ? &*file : nullptr));
-  return print(o, result, model);
+  RETORT_RETURN_IF_ERROR(print(o, result, model));
+  if (!o.certify)
+    return Status::ok();
+  uint64_t teacherId = file ? file->info().teacher : 0;
+  if (teacher) {
+    RETORT_ASSIGN_OR_RETURN(teacherId, teacher->logits->identity());
+  }
+  return certifyTexts(model, result, teacherId);
 }
 
 } // namespace retort::tools

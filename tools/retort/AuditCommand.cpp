@@ -30,7 +30,9 @@ std::string toJson(const AuditReport &report, const AuditOptions &options) {
                                  {"bytes", report.bytes},
                                  {"audited", report.audited},
                                  {"audited_bytes", report.auditedBytes},
-                                 {"differing", report.differing}};
+                                 {"differing", report.differing},
+                                 {"hashed_sources", report.hashed},
+                                 {"other_sources", report.otherSources}};
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) +
          "\n";
 }
@@ -68,8 +70,23 @@ Status audit(AuditFlags &flags) {
                              " tensors are not what packing " +
                              options.checkpoint + " gives: " + names);
   }
+  if (!report->otherSources.empty()) {
+    std::string names;
+    for (const std::string &name : report->otherSources)
+      names += (names.empty() ? "" : ", ") + name;
+    return Status::error(
+        Code::InvalidData,
+        options.artifact +
+            ": certificate: " + std::to_string(report->otherSources.size()) +
+            " of " + std::to_string(report->hashed) + " tensors of " +
+            options.checkpoint + " have other hashes: " + names);
+  }
   if (flags.json)
     return Status::ok();
+  if (report->hashed > 0)
+    RETORT_RETURN_IF_ERROR(writeOut(
+        std::to_string(report->hashed) + " tensors of " + options.checkpoint +
+        " have the SHA-256 that the certificate names\n"));
   return writeOut(std::to_string(report->audited.size()) + " of " +
                   std::to_string(report->tensors) + " tensors, " +
                   fixed(static_cast<double>(report->auditedBytes) / 1e6, 1) +

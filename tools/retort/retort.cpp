@@ -7,6 +7,7 @@
 
 #include "tools/common/Commands.h"
 #include "tools/retort/AuditCommand.h"
+#include "tools/retort/BisectCommand.h"
 #include "tools/retort/CompileCommand.h"
 #include "tools/retort/PlanCommand.h"
 #include "tools/retort/QuantizeCommand.h"
@@ -44,6 +45,8 @@ int main(int argc, char **argv) {
         return tools::addScoreCommand(command, tools::openCheckpoint);
       });
   add("check", "prove an artifact on this machine", tools::addCheckCommand);
+  add("bisect", "find where two models part: layer, op and token",
+      tools::addBisectCommand);
   add("audit", "prove that an artifact's weights come from a checkpoint",
       tools::addAuditCommand);
   return tools::runTool(app, argc, argv, [&] { return action(); });

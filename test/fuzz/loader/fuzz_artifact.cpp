@@ -5,16 +5,18 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// An input is taken three times: as a whole file, as the index of a good file,
-// whose header and sections are right, and as the front of a part. Hashes are
-// not compared, as they would keep the fuzzer from everything behind them. What
-// passes the checks is read the way the tools read it; code is not loaded.
+// An input is taken four times: as a whole file, as the index of a good file,
+// whose header and sections are right, as the front of a part, and as a
+// certificate. Hashes are not compared, as they would keep the fuzzer from
+// everything behind them. What passes the checks is read the way the tools read
+// it; code is not loaded.
 //
 //===----------------------------------------------------------------------===//
 
 #include "runtime/engine/Ledger.h"
 #include "runtime/engine/Memory.h"
 #include "runtime/loader/Artifact.h"
+#include "runtime/loader/Certificate.h"
 #include "runtime/loader/Cpu.h"
 #include "runtime/loader/Elf.h"
 #include "runtime/loader/Parts.h"
@@ -82,6 +84,7 @@ void use(const Artifact &artifact) {
   (void)predictMemory(index, index.model()->max_context(), 4).isOk();
   (void)stepWork(*index.program(), 1, index.model()->max_context() - 1);
   (void)artifact.verifyWeights(1).isOk();
+  (void)readCertificate(artifact).isOk();
   for (uint32_t i = 0; i < index.program()->weights()->size(); ++i)
     for (std::byte b : artifact.weight(i))
       asm volatile("" ::"r"(b));
@@ -101,6 +104,22 @@ void tryOpen(std::span<const std::byte> bytes) {
     use(**artifact);
 }
 
+void tryCertificate(std::string_view bytes) {
+  auto header = headerOf(goodFile());
+  const auto &index =
+      *retort::abi::GetIndex(goodFile().data() + header.indexOffset);
+  (void)parseCertificate(bytes, index).isOk();
+  // The hash of the weights would keep the fuzzer from what is behind it.
+  const auto *begin = reinterpret_cast<const uint8_t *>(bytes.data());
+  flatbuffers::Verifier verifier(begin, bytes.size());
+  if (!retort::abi::VerifyCertificateBuffer(verifier))
+    return;
+  retort::abi::CertificateT certificate;
+  retort::abi::GetCertificate(begin)->UnPackTo(&certificate);
+  certificate.weights = hashWeights(*index.program());
+  (void)parseCertificate(encodeCertificate(certificate), index).isOk();
+}
+
 } // namespace
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size,
@@ -117,6 +136,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   auto input = std::as_bytes(std::span(data, size));
   tryOpen(input);
   tryPart(input);
+  tryCertificate({reinterpret_cast<const char *>(data), size});
   auto header = headerOf(goodFile());
   Bytes file(goodFile().begin(), goodFile().begin() + header.indexOffset);
   file.insert(file.end(), input.begin(), input.end());

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 namespace retort {
@@ -80,6 +81,49 @@ TEST(ActivationEncodingTest, ErrorsStayWithinHalfAStep) {
     for (size_t i = 0; i < 32; ++i)
       EXPECT_NEAR(rounded[i], row[i], step * 0.501f) << encoding.str();
   }
+}
+
+TEST(ActivationEncodingTest, AnEncodedRowReadsAsTheRoundedOne) {
+  constexpr int64_t kStride = 256;
+  for (ActivationEncoding encoding : {kInt8, kInt16}) {
+    std::vector<float> row(kStride);
+    for (size_t i = 0; i < 200; ++i)
+      row[i] = std::sin(static_cast<float>(i) * 3.1f) * (i < 64 ? 0.01f : 9);
+    std::vector<std::byte> bytes(
+        static_cast<size_t>(encoding.usedBytes(kStride)));
+    encodeActivation(encoding, row, bytes);
+    std::vector<float> found(kStride);
+    decodeActivation(encoding, bytes, found);
+    roundActivation(encoding, row);
+    EXPECT_EQ(found, row) << encoding.str();
+  }
+}
+
+TEST(ActivationEncodingTest, SumsOfInt8QuantsAreNegatedByColumnPairs) {
+  std::vector<float> row(128);
+  row[0] = 127; // a scale of 1
+  row[1] = 3;
+  row[2] = -5;
+  row[7] = 2;
+  std::vector<std::byte> bytes(static_cast<size_t>(kInt8.usedBytes(128)));
+  encodeActivation(kInt8, row, bytes);
+  int16_t sums[2];
+  std::memcpy(sums, bytes.data() + kInt8.sumsOffset(128), sizeof sums);
+  EXPECT_EQ(sums[0], -(127 + 3));
+  EXPECT_EQ(sums[1], -(-5 + 2));
+}
+
+// Rows with what isn't a number stay within their quants.
+TEST(ActivationEncodingTest, UnusableElementsAreEncodedWithoutOverflow) {
+  std::vector<float> row(128, 1.f), found(128);
+  row[3] = NAN;
+  row[40] = INFINITY;
+  std::vector<std::byte> bytes(static_cast<size_t>(kInt16.usedBytes(128)));
+  encodeActivation(kInt16, row, bytes);
+  decodeActivation(kInt16, bytes, found);
+  EXPECT_EQ(found[3], 0);
+  EXPECT_FALSE(std::isfinite(found[40]));
+  EXPECT_EQ(found[64], 1);
 }
 
 } // namespace
