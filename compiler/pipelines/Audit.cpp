@@ -67,6 +67,14 @@ Result<CompileOptions> optionsOf(const Artifact &artifact,
       else if (key == "group_size")
         compile.groupSize = std::atoi(value.c_str());
     }
+  if (compile.weights == "plan") {
+    std::string section = std::string("text/") + kWeightPlanText;
+    RETORT_ASSIGN_OR_RETURN(std::string text, artifact.text(section));
+    Result<WeightPlan> plan = parseWeightPlan(text);
+    if (!plan)
+      return plan.takeStatus().withContext(artifact.path() + ": " + section);
+    compile.plan = std::move(*plan);
+  }
   return compile;
 }
 

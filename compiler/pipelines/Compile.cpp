@@ -8,11 +8,13 @@
 #include "compiler/pipelines/Compile.h"
 
 #include "compiler/checkpoint/Checkpoint.h"
+#include "compiler/checkpoint/Json.h"
 #include "compiler/codegen/Codegen.h"
 #include "compiler/import/ImportModel.h"
 #include "compiler/pack/ArtifactWriter.h"
 #include "compiler/pack/KeptEncoding.h"
 #include "compiler/pack/PackInputs.h"
+#include "compiler/pack/WeightUnits.h"
 #include "compiler/pack/ZeroPoints.h"
 #include "compiler/pipelines/Certify.h"
 #include "compiler/pipelines/Pipelines.h"
@@ -124,6 +126,7 @@ private:
   Status tune();
   void markKept();
   Status markZeroPoints();
+  Status markPlanned();
   Status runStage(Stage stage);
   Status dump(Stage stage, const std::string &suffix, const std::string &text);
   bool wantsDump(Stage stage) const;
@@ -219,15 +222,17 @@ Status Compiler::checkOptions() {
   return choose();
 }
 
-/// Settles how weights and caches are stored.
+/// Settles how weights and caches are stored. Behind a plan the passes keep
+/// what it does not mark.
 Status Compiler::choose() {
+  pipeline.weights = options.plan ? "keep" : options.weights;
   RETORT_ASSIGN_OR_RETURN(WeightChoice choice,
-                          parseWeightChoice(options.weights));
+                          parseWeightChoice(pipeline.weights));
+  bool isExact = options.plan ? options.plan->isExact() : choice.isExact();
   report.usesIntegers = choice.usesIntegers();
-  pipeline.weights = options.weights;
   pipeline.groupSize = options.groupSize;
   if (options.kv == "auto")
-    pipeline.kv = choice.isExact() ? "f32" : "f16";
+    pipeline.kv = isExact ? "f32" : "f16";
   else if (parseCacheElement(options.kv))
     pipeline.kv = options.kv;
   else
@@ -241,9 +246,8 @@ Status Compiler::choose() {
     return Status::error(Code::InvalidArgument,
                          "--activations: expected auto, f32 or int, found '" +
                              options.activations + "'");
-  pipeline.roundActivations = options.activations == "auto"
-                                  ? !choice.isExact()
-                                  : options.activations == "int";
+  pipeline.roundActivations =
+      options.activations == "auto" ? !isExact : options.activations == "int";
   return Status::ok();
 }
 
@@ -411,6 +415,37 @@ void Compiler::markKept() {
          ", which no encoding of integers holds: kept, they are packed as f32");
 }
 
+/// Hands the plan to the passes, once it is known that every launch can read
+/// what it names.
+Status Compiler::markPlanned() {
+  RETORT_RETURN_IF_ERROR(applyWeightPlan(*module, *options.plan));
+  std::map<std::string_view, const PlannedWeight *> byTensor;
+  for (const PlannedWeight &weight : options.plan->weights)
+    byTensor[weight.tensor] = &weight;
+  CompileOptions kept = options;
+  kept.plan.reset();
+  kept.weights = "keep";
+  kept.note = nullptr;
+  RETORT_ASSIGN_OR_RETURN(CompilePlan read, planCompile(kept));
+  for (const WeightUnit &unit : weightUnits(read.weights)) {
+    const PlannedWeight *first = nullptr;
+    for (const std::string &tensor : unit.tensors) {
+      auto it = byTensor.find(tensor);
+      if (it == byTensor.end()) // a router
+        continue;
+      first = first ? first : it->second;
+      if (it->second->encoding != first->encoding)
+        return Status::error(Code::InvalidArgument,
+                             "tensor " + checkpoint::quote(tensor) +
+                                 ": expected " + encodingName(first->encoding) +
+                                 " as " + checkpoint::quote(first->tensor) +
+                                 " has, which a launch reads with it, found " +
+                                 encodingName(it->second->encoding));
+    }
+  }
+  return Status::ok();
+}
+
 Status Compiler::buildModule() {
   context.loadDialect<encoding::EncodingDialect, kernel::KernelDialect,
                       model::ModelDialect, program::ProgramDialect,
@@ -421,6 +456,11 @@ Status Compiler::buildModule() {
   markKept();
   if (source->holdsWeights())
     RETORT_RETURN_IF_ERROR(markZeroPoints());
+  if (options.plan)
+    if (Status status = markPlanned(); !status.isOk())
+      return options.planName.empty()
+                 ? std::move(status)
+                 : std::move(status).withContext(options.planName);
   for (Stage stage : {Stage::Import, Stage::Quantize, Stage::Fuse})
     RETORT_RETURN_IF_ERROR(runStage(stage));
   if (options.tune)
@@ -524,7 +564,7 @@ Status Compiler::describe() {
     p->value = std::move(value);
     index.properties.push_back(std::move(p));
   };
-  property("weights", pipeline.weights);
+  property("weights", options.plan ? "plan" : pipeline.weights);
   property("kv", pipeline.kv);
   if (report.usesIntegers)
     property("group_size", std::to_string(pipeline.groupSize));
@@ -534,6 +574,8 @@ Status Compiler::describe() {
       contents.texts.push_back({std::string("text/") + name, *value});
   };
   text("config.json", source->configText());
+  if (options.plan)
+    text(kWeightPlanText, formatWeightPlan(*options.plan));
   text("generation_config.json", source->generationConfigText());
   if (tokenizerTables)
     contents.texts.push_back({"data/tokenizer", std::move(*tokenizerTables),

@@ -15,6 +15,7 @@
 #define RETORT_COMPILER_PIPELINES_COMPILE_H
 
 #include "compiler/pack/WeightSpec.h"
+#include "compiler/quantize/WeightPlan.h"
 #include "compiler/tune/TuneReport.h"
 #include "runtime/support/Status.h"
 
@@ -27,13 +28,20 @@
 
 namespace retort {
 
+/// The text section of an artifact with the plan that it was compiled with;
+/// its property "weights" is then "plan".
+inline constexpr const char *kWeightPlanText = "weight_plan.json";
+
 struct CompileOptions {
   std::string checkpoint;       ///< directory in hub layout
   std::string output;           ///< path of the artifact
   std::string weights = "keep"; ///< as parseWeightChoice() takes it
   int groupSize = 32;
+  /// If set, how each matrix is stored, instead of `weights` and `groupSize`.
+  std::optional<WeightPlan> plan;
+  std::string planName; ///< of the plan in messages: a path
   /// What caches hold: f32, f16, bf16 or int8. "auto": f32 if no matrix is
-  /// rounded (`weights` of keep and f32 alone), else f16.
+  /// rounded (`weights` or `plan` of keep and f32 alone), else f16.
   std::string kv = "auto";
   /// What integer weights are multiplied with: f32, or int: rounded to
   /// integers, which is faster. "auto": f32 if no matrix is rounded, else int.

@@ -18,6 +18,9 @@
 namespace retort {
 /// Marks a model.weight whose int4 groups get zero points of their own.
 inline constexpr llvm::StringLiteral kZeroPointsAttr = "model.zero_points";
+/// Of a model.weight: the #encoding.packed that it gets, whatever the options.
+inline constexpr llvm::StringLiteral kPlannedEncodingAttr =
+    "model.planned_encoding";
 
 #define GEN_PASS_DECL
 #define GEN_PASS_REGISTRATION

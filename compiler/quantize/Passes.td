@@ -33,6 +33,9 @@ def QuantizeWeightsPass : Pass<"quantize-weights", "::mlir::ModuleOp"> {
     A weight marked `model.zero_points` gets zero points with int4; the driver
     marks those whose sampled groups gain from them.
 
+    A weight marked `model.planned_encoding` gets that encoding, whatever the
+    options say: the driver marks all of them so with a weight plan.
+
     Before, with `weights=int4 group-size=32`:
     ```
     model.weight @model.layers.0.mlp.up_proj.weight : tensor<512x128xbf16>

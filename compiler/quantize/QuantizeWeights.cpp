@@ -82,7 +82,13 @@ struct QuantizeWeightsPass
     FailureOr<WeightWish> wish = wishFor(weight, uses);
     if (failed(wish))
       return failure();
-    if (uses.isRouter) {
+    auto planned =
+        weight->getAttrOfType<encoding::PackedAttr>(kPlannedEncodingAttr);
+    if (planned) {
+      result = planned.getEncoding();
+      weight->removeAttr(kKeptEncodingAttr);
+      weight->removeAttr(kPlannedEncodingAttr);
+    } else if (uses.isRouter) {
       // An expert more or less is no small error, and routers are small.
       Type element = type.getElementType();
       result.kind = isa<Float8E4M3FNType>(element)
@@ -101,7 +107,7 @@ struct QuantizeWeightsPass
                               "bf16 or f8E4M3FN), found ")
              << type.getElementType();
     }
-    if (!isKept) {
+    if (!isKept && !planned) {
       if (result.isInteger())
         result.groupSize = groupSize;
       result.zeroPoints =

@@ -10,6 +10,7 @@
 #include "compiler/pipelines/Compile.h"
 #include "compiler/quantize/WeightChoice.h"
 #include "runtime/abi/Format.h"
+#include "runtime/support/File.h"
 #include "tools/common/Progress.h"
 
 #include <filesystem>
@@ -25,7 +26,11 @@ struct CompileFlags {
   bool json = false;
   bool noResume = false;
   int64_t maxContext = 0;
+  std::string plan; ///< a file
+  CLI::Option *weights = nullptr, *groupSize = nullptr;
 };
+
+constexpr size_t kMaxPlanBytes = size_t(256) << 20;
 
 std::string readableBytes(uint64_t bytes) {
   constexpr double kMega = 1e6;
@@ -49,7 +54,7 @@ Result<std::string> findRuntime() {
 std::string toJson(const CompileReport &report, const CompileOptions &options) {
   nlohmann::ordered_json json = {
       {"output", options.output},
-      {"weights", options.weights},
+      {"weights", options.plan ? "plan" : options.weights},
       {"kv", report.kv},
       {"targets", report.targets},
       {"kernels", report.kernels},
@@ -92,10 +97,11 @@ std::string toText(const CompileReport &report, const CompileOptions &options) {
   std::string parts = report.parts == 0
                           ? ""
                           : " with " + std::to_string(report.parts) + " parts";
-  std::string text = options.output + ": " + readableBytes(report.fileBytes) +
-                     parts + ", weights " + options.weights + ", caches " +
-                     report.kv + ", " + std::to_string(report.kernels) +
-                     " kernels for " + targets + "\n";
+  std::string text =
+      options.output + ": " + readableBytes(report.fileBytes) + parts +
+      ", weights " + (options.plan ? "by plan" : options.weights) +
+      ", caches " + report.kv + ", " + std::to_string(report.kernels) +
+      " kernels for " + targets + "\n";
   if (report.tune)
     text += "tuned in " + fixed(report.tune->seconds, 1) + " s: of " +
             std::to_string(report.tune->kernels) + " kernels " +
@@ -130,6 +136,17 @@ Status compile(CompileFlags &flags) {
     throw UsageError("--no-weights excludes --verify and --standalone");
   if (options.partBytes != 0 && (options.withoutWeights || flags.standalone))
     throw UsageError("--split excludes --no-weights and --standalone");
+  if (!flags.plan.empty() && (*flags.weights || *flags.groupSize))
+    throw UsageError("--plan excludes --weights and --group-size");
+  if (!flags.plan.empty()) {
+    RETORT_ASSIGN_OR_RETURN(std::string text,
+                            readFile(flags.plan, kMaxPlanBytes));
+    Result<WeightPlan> plan = parseWeightPlan(text);
+    if (!plan)
+      return plan.takeStatus().withContext(flags.plan);
+    options.plan = std::move(*plan);
+    options.planName = flags.plan;
+  }
   options.resume = !flags.noResume;
   if (flags.standalone) {
     RETORT_ASSIGN_OR_RETURN(options.standaloneRuntime, findRuntime());
@@ -162,21 +179,27 @@ Action addCompileCommand(CLI::App &command) {
                   "directory in Hugging Face layout")
       ->required();
   command.add_option("-o,--output", o.output, "file to write")->required();
-  command
-      .add_option("--weights", o.weights,
-                  "how matrices are stored: keep (as the checkpoint does), "
-                  "f32, f16, bf16, int8, int6, int5, int4, nf4, int3 or "
-                  "int2, then CLASS=ENCODING for "
-                  "attention, experts, dense, embedding or head, e.g. "
-                  "int4,attention=int8")
-      ->check([](const std::string &text) {
-        Result<WeightChoice> choice = parseWeightChoice(text);
-        return choice.isOk() ? std::string() : choice.status().message();
-      })
-      ->capture_default_str();
-  command.add_option("--group-size", o.groupSize, "inputs that share a scale")
-      ->check(CLI::IsMember({32, 64, 128}))
-      ->capture_default_str();
+  flags->weights =
+      command
+          .add_option("--weights", o.weights,
+                      "how matrices are stored: keep (as the checkpoint does), "
+                      "f32, f16, bf16, int8, int6, int5, int4, nf4, int3 or "
+                      "int2, then CLASS=ENCODING for attention, experts, "
+                      "dense, embedding or head, e.g. "
+                      "int4,attention=int8")
+          ->check([](const std::string &text) {
+            Result<WeightChoice> choice = parseWeightChoice(text);
+            return choice.isOk() ? std::string() : choice.status().message();
+          })
+          ->capture_default_str();
+  flags->groupSize =
+      command
+          .add_option("--group-size", o.groupSize, "inputs that share a scale")
+          ->check(CLI::IsMember({32, 64, 128}))
+          ->capture_default_str();
+  command.add_option("--plan", flags->plan,
+                     "file that says for every matrix how it is stored, as "
+                     "--save-plan writes it");
   command
       .add_option("--kv", o.kv,
                   "what key-value caches hold: f32, f16, bf16, int8, or auto: "
