@@ -313,7 +313,7 @@ TEST_F(Plan, SeveralModelsGiveSeveralPlans) {
 
 TEST_F(Plan, WrongFlags) {
   for (const std::vector<std::string> &flags :
-       {std::vector<std::string>{"--weights", "int3"},
+       {std::vector<std::string>{"--weights", "int7"},
         {"--group-size", "48"},
         {"--kv", "int4"},
         {"--context", "0"},

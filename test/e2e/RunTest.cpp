@@ -232,7 +232,7 @@ TEST(Usage, MistakesExitWithTwo) {
       {"compile"},
       {"compile", source("examples/arithmetic/student")},
       {"compile", source("examples/arithmetic/student"), "-o", "x", "--weights",
-       "int5"},
+       "int7"},
       {"compile", source("examples/arithmetic/student"), "-o", "x",
        "--group-size", "48"},
       {"inspect"},
