@@ -388,11 +388,14 @@ storeGroup(const PackedEncoding &encoding, const int8_t *codebook,
 }
 
 /// The group's search and the storing, with the format as constants.
-template <int kBits, int kLowBits, bool kHasCodebook>
+template <EncodingKind kKind>
 RETORT_INLINE void encodeGroups(const PackedEncoding &encoding, Tile &tile,
                                 std::byte *out, SquaredError &error) {
   int64_t cols = encoding.blockCols();
-  const int8_t *codebook = encoding.integers()->codebook;
+  constexpr const IntegerFormat &format = *integerFormat(kKind);
+  constexpr int kBits = format.bits, kLowBits = format.lowBits;
+  constexpr const int8_t *codebook = format.codebook;
+  constexpr bool kHasCodebook = codebook != nullptr;
   int middle = encoding.middle();
   for (int half = 0; half < 2; ++half) {
     GroupRange range;
@@ -421,19 +424,19 @@ RETORT_INLINE void encodeInteger(const PackedEncoding &encoding, Tile &tile,
                                  std::byte *out, SquaredError &error) {
   switch (encoding.kind) {
   case EncodingKind::Int8:
-    return encodeGroups<8, 8, false>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::Int8>(encoding, tile, out, error);
   case EncodingKind::Int6:
-    return encodeGroups<6, 4, false>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::Int6>(encoding, tile, out, error);
   case EncodingKind::Int5:
-    return encodeGroups<5, 4, false>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::Int5>(encoding, tile, out, error);
   case EncodingKind::Int4:
-    return encodeGroups<4, 4, false>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::Int4>(encoding, tile, out, error);
   case EncodingKind::NF4:
-    return encodeGroups<4, 4, true>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::NF4>(encoding, tile, out, error);
   case EncodingKind::Int3:
-    return encodeGroups<3, 2, false>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::Int3>(encoding, tile, out, error);
   case EncodingKind::Int2:
-    return encodeGroups<2, 2, false>(encoding, tile, out, error);
+    return encodeGroups<EncodingKind::Int2>(encoding, tile, out, error);
   default:
     return;
   }
